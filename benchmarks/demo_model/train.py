@@ -1,0 +1,99 @@
+"""Trains the demo model and writes its tokenizer and weights; resumes from its last checkpoint.
+
+    python -m benchmarks.demo_model.train --out build/demo && python -m benchmarks.demo_model.export build/demo
+"""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+
+from benchmarks.demo_model.data import SLOT_WEIGHT, Example, Examples, train_tokenizer
+from benchmarks.demo_model.model import Llama, Shape
+
+BATCH_TOKENS = 4096
+
+
+def batches(examples: Examples) -> Iterator[list[Example]]:
+    """Batches of examples of like length, about BATCH_TOKENS tokens each, drawn from a pool of many calls."""
+    stream = examples.calls()
+    while True:
+        pool: list[Example] = []
+        while sum(len(e.tokens) for e in pool[-4000:]) < 24 * BATCH_TOKENS:
+            pool += next(stream)
+        pool.sort(key=lambda e: len(e.tokens))
+        groups, group = [], []
+        for example in pool:
+            if group and (len(group) + 1) * len(example.tokens) > BATCH_TOKENS:
+                groups.append(group)
+                group = []
+            group.append(example)
+        examples.random.shuffle(groups)
+        yield from groups
+
+
+def tensors(batch: list[Example]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Inputs, targets and loss weights, each (batch, length - 1)."""
+    length = max(len(e.tokens) for e in batch)
+    tokens = torch.tensor([e.tokens + [0] * (length - len(e.tokens)) for e in batch])
+    weights = torch.tensor([e.weights + [0.0] * (length - len(e.weights)) for e in batch])
+    return tokens[:, :-1], tokens[:, 1:], weights[:, 1:]
+
+
+@click.command(help=__doc__)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True)
+@click.option("--steps", default=5000, show_default=True)
+@click.option("--rate", default=1.5e-3, show_default=True)
+@click.option("--threads", default=2, show_default=True)
+@click.option("--device", default="cuda" if torch.cuda.is_available() else "cpu", show_default=True)
+def main(out: Path, steps: int, rate: float, threads: int, device: str) -> None:
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    out.mkdir(parents=True, exist_ok=True)
+    if not (out / "tokenizer.json").exists():
+        train_tokenizer(Shape.vocabulary).save(str(out / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
+    model = Llama(Shape()).to(device)
+    matrices = [p for p in model.parameters() if p.dim() == 2]
+    others = [p for p in model.parameters() if p.dim() != 2]
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}], lr=rate, betas=(0.9, 0.98)
+    )
+    first, checkpoint = 0, out / "checkpoint.pt"
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        first = state["step"]
+    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, from step {first}", flush=True)
+    started, seen = time.monotonic(), 0
+    stream = batches(Examples(tokenizer, seed=1000 + first))
+    for step in range(first, steps):
+        for group in optimizer.param_groups:  # linear warm-up, then linear decay to a twentieth
+            group["lr"] = rate * min((step + 1) / 200, 1 - 0.95 * step / steps)
+        inputs, targets, weights = (t.to(device) for t in tensors(next(stream)))
+        counted = weights > 0
+        logits = model.head(model(inputs, dropout=0.1)[counted])
+        loss = F.cross_entropy(logits, targets[counted], reduction="none")
+        optimizer.zero_grad(set_to_none=True)
+        ((loss * weights[counted]).sum() / weights.sum()).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        seen += inputs.numel()
+        if (step + 1) % 50 == 0:
+            speed = seen / (time.monotonic() - started)
+            slots = weights[counted] == SLOT_WEIGHT
+            parts = f"slots {loss.detach()[slots].mean():.3f} text {loss.detach()[~slots].mean():.3f}"
+            print(f"step {step + 1} {parts} {speed:.0f} tokens/s", flush=True)
+        if (step + 1) % 500 == 0 or step + 1 == steps:
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
+            torch.save(state, out / "checkpoint.tmp")
+            (out / "checkpoint.tmp").replace(checkpoint)
+
+
+if __name__ == "__main__":
+    main()

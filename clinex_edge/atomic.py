@@ -1,0 +1,22 @@
+"""Files that are whole or absent, and readable by their owner only."""
+
+import os
+import secrets
+from pathlib import Path
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace `path` by `text` in one step (mode 600). Raises OSError; then what stood there before is untouched."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    target = path.resolve()
+    draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, target)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise

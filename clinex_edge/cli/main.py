@@ -1,0 +1,66 @@
+"""The entry point: the group of commands, and what happens to errors."""
+
+import os
+import sys
+
+import click
+
+from clinex_edge import __version__
+from clinex_edge.cli.extract import extract
+from clinex_edge.cli.messages import report
+from clinex_edge.cli.tasks import tasks
+from clinex_edge.cli.translate import translate
+from clinex_edge.errors import ClinexError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="clinex-edge")
+def cli() -> None:
+    """Read patient calls and clinical notes on this machine: 13 yes/no answers with probabilities.
+
+    Nothing leaves the machine. Results go to stdout, everything else to stderr.
+
+    \b
+      clinex-edge extract call.txt                 a table in a terminal, JSON Lines in a pipe
+      clinex-edge extract *.txt --output out.csv --format csv
+      clinex-edge translate call.txt               the English the extractor reads
+
+    \b
+    Exit status: 0 every field answered, 1 error, 2 wrong usage, 3 some document not fully
+    answered, 4 model missing or damaged, 130 interrupted.
+    """
+
+
+cli.add_command(extract)
+cli.add_command(translate)
+cli.add_command(tasks)
+
+
+def main() -> None:
+    """Run the command line; errors become one message and an exit status. CLINEX_DEBUG=1 shows tracebacks."""
+    debug = os.environ.get("CLINEX_DEBUG") == "1"
+    try:
+        status = cli.main(standalone_mode=False)
+        sys.stdout.flush()
+        sys.exit(status if isinstance(status, int) else 0)
+    except click.exceptions.Abort:
+        click.echo("Interrupted.", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except ClinexError as error:
+        if debug:
+            raise
+        report(error)
+        sys.exit(error.exit_code)
+    except Exception as error:
+        if debug:
+            raise
+        # The message is left out: it could quote a document.
+        click.echo(f"Internal error ({type(error).__name__}). CLINEX_DEBUG=1 shows where.", err=True)
+        sys.exit(1)
+

@@ -1,0 +1,125 @@
+"""The four ways to fill a template. Each returns one Decision for each field."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from clinex_edge.decoding.decision import Decision, decide, p_from_gap
+from clinex_edge.decoding.template import Template, TokenSlot, compile_tokens
+from clinex_edge.errors import unknown_name
+from clinex_edge.llama.model import Logits, Model
+
+Decisions = dict[str, Decision]
+Decoder = Callable[[Model, Sequence[int], Template], Decisions]
+
+MAX_FREE_TOKENS = 512
+
+
+def joint(model: Model, prompt: Sequence[int], template: Template) -> Decisions:
+    """The answer that `gbnf` gives, without sampling forced text: literals pass in batches, the model decides at slots."""
+    slots = compile_tokens(template, model.tokenize)
+    logits = model.prefill(prompt, room_for(slots))
+    decisions: Decisions = {}
+    waiting: list[int] = []
+    for slot in slots:
+        if waiting or slot.forced:
+            logits = model.extend([*waiting, *slot.forced])
+        decision = decisions[slot.field] = decide(logits, slot.choices[0][0], slot.choices[1][0])
+        waiting = list(slot.choices[0 if decision.yes else 1])
+    return decisions
+
+
+def independent(model: Model, prompt: Sequence[int], template: Template) -> Decisions:
+    """Each slot as a branch of its own right after the document, all in one batch; no answer sees another."""
+    slots = [compile_tokens(single, model.tokenize)[0] for single in template.alone()]
+    model.prefill(prompt, room_for(slots))
+    logits = model.branch([slot.forced for slot in slots])
+    return {s.field: decide(row, s.choices[0][0], s.choices[1][0]) for s, row in zip(slots, logits, strict=True)}
+
+
+def gbnf(model: Model, prompt: Sequence[int], template: Template) -> Decisions:
+    """llama.cpp's own grammar sampler before a greedy choice, token by token."""
+    slots = compile_tokens(template, model.tokenize)
+    logits = model.prefill(prompt, 2 * room_for(slots))
+    longest = sum(len(p) if isinstance(p, str) else max(map(len, p.choices)) for p in template.pieces)
+    steps: list[tuple[int, Logits]] = []
+    with model.grammar_sampler(template.gbnf()) as sampler:
+        while len(steps) < 4 * longest:
+            token = sampler.sample()
+            if model.is_end(token):
+                break
+            steps.append((token, logits))
+            logits = model.extend([token])
+    return _read_answer(model, template, steps)
+
+
+def free(model: Model, prompt: Sequence[int], template: Template) -> Decisions:
+    """Plain greedy text, parsed afterwards. A field whose line is absent or holds no known choice is unanswered."""
+    room = model.ctx_size - len(prompt)
+    logits = model.prefill(prompt, min(room_for(compile_tokens(template, model.tokenize)), MAX_FREE_TOKENS))
+    steps: list[tuple[int, Logits]] = []
+    while len(steps) < min(MAX_FREE_TOKENS, room):
+        token = int(logits.argmax())
+        if model.is_end(token):
+            break
+        steps.append((token, logits))
+        if len(steps) < min(MAX_FREE_TOKENS, room):
+            logits = model.extend([token])
+    return _read_answer(model, template, steps)
+
+
+DECODERS: dict[str, Decoder] = {"joint": joint, "independent": independent, "gbnf": gbnf, "free": free}
+
+
+def get_decoder(name: str) -> Decoder:
+    """Raises UsageError for an unknown name."""
+    if name not in DECODERS:
+        raise unknown_name("decoder", name, list(DECODERS))
+    return DECODERS[name]
+
+
+def prompt_order(decoder: str) -> Literal["fixed", "varied"]:
+    """How a decoder's demonstrations show their fields: `independent` may ask any of them first."""
+    return "varied" if decoder == "independent" else "fixed"
+
+
+def room_for(slots: Sequence[TokenSlot]) -> int:
+    """Tokens that an answer needs at most."""
+    return sum(len(s.forced) + max(map(len, s.choices)) for s in slots)
+
+
+def _read_answer(model: Model, template: Template, steps: Sequence[tuple[int, Logits]]) -> Decisions:
+    """Find each field's value in generated text; `steps` are (token, the logits it was chosen from).
+
+    A field counts as answered where its own label is directly followed by one of its choices, and by no other elsewhere.
+    """
+    starts = [0]
+    for token, _ in steps:
+        starts.append(starts[-1] + len(model.piece(token)))
+    text = b"".join(model.piece(token) for token, _ in steps).decode("utf-8", "surrogateescape")
+    decisions: Decisions = {}
+    for line in template.lines:
+        yes, no = (choice.strip() for choice in line.slot.choices)
+        pattern = rf"(?<!\S){re.escape(line.before.strip())}\s*({re.escape(yes)}|{re.escape(no)})(?!\w)"
+        found = list(re.finditer(pattern, text, re.IGNORECASE))
+        if not found:
+            decisions[line.slot.field] = Decision(None, None, reason="the model's text has no answer for this field")
+        elif len({m[1].lower() for m in found}) > 1:
+            decisions[line.slot.field] = Decision(None, None, reason="the model's text contradicts itself")
+        else:
+            is_yes = found[0][1].lower() == yes.lower()
+            at = len(text[: found[0].start(1)].encode("utf-8", "surrogateescape"))
+            decisions[line.slot.field] = _weigh(model, steps, starts, at, (yes, no), is_yes)
+    return decisions
+
+
+def _weigh(model: Model, steps: Sequence[tuple[int, Logits]], starts: list[int], at: int, choices: tuple[str, str],
+           is_yes: bool) -> Decision:  # fmt: skip
+    """The probability of a choice written at byte `at`: the token that began it against the token that would have begun the other."""
+    step = max(i for i in range(len(steps)) if starts[i] <= at)
+    token, logits = steps[step]
+    lead = b"".join(model.piece(t) for t, _ in steps[step : step + 1])[: at - starts[step]].decode("utf-8", "replace")
+    other = model.tokenize(lead + choices[1 if is_yes else 0])[0]
+    gap = float(logits[token]) - float(logits[other])
+    gap = gap if is_yes else -gap
+    return Decision(is_yes, p_from_gap(gap), gap)

@@ -1,0 +1,269 @@
+"""One GGUF model in memory with one context: tokens in, logits out.
+
+Only this package touches llama-cpp-python. Sequence 0 holds the current prompt and answer; what two prompts share at their
+start is computed once. Other sequences serve as short-lived branches of it.
+"""
+
+import ctypes
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import llama_cpp
+import numpy as np
+import numpy.typing as npt
+
+from clinex_edge.errors import ContextError, ModelError
+from clinex_edge.llama.chat import ChatTemplate, Message
+from clinex_edge.llama.gguf import GgufHeader, read_header
+
+Logits = npt.NDArray[np.float32]  # one value for each token of the vocabulary
+
+MAX_BRANCHES = 64
+_BATCH = 512
+_DEFAULT_CONTEXT = 8192
+
+
+@llama_cpp.llama_log_callback
+def _silence(level: int, text: bytes, data: ctypes.c_void_p) -> None:
+    """llama.cpp's own log stays off; what goes wrong comes back as a return value."""
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Tokens of prompts computed, of prompts reused, and of answers, since a model was loaded."""
+
+    prompt: int = 0
+    cached: int = 0
+    generated: int = 0
+
+    def __add__(self, other: "Counters") -> "Counters":
+        return Counters(self.prompt + other.prompt, self.cached + other.cached, self.generated + other.generated)
+
+    def __sub__(self, other: "Counters") -> "Counters":
+        return Counters(self.prompt - other.prompt, self.cached - other.cached, self.generated - other.generated)
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """`ctx_size` in tokens (None: the model's own, at most 8192); `gpu_layers` -1 means all."""
+
+    ctx_size: int | None = None
+    threads: int | None = None
+    gpu_layers: int = 0
+
+
+class Model:
+    """A loaded model. `close` gives its memory back."""
+
+    def __init__(self, path: Path, options: LoadOptions = LoadOptions()):  # noqa: B008  (frozen)
+        """Raises ModelError where the file is missing, damaged, no language model, or too big for the memory."""
+        self.header: GgufHeader = read_header(path)
+        self.ctx_size = min(options.ctx_size or _DEFAULT_CONTEXT, self.header.context_length)
+        self.counters = Counters()
+        self.held: list[int] = []  # the tokens of sequence 0
+        self._template: ChatTemplate | None = None
+        llama_cpp.llama_log_set(_silence, ctypes.c_void_p(0))
+        llama_cpp.llama_backend_init()
+        model_params = llama_cpp.llama_model_default_params()
+        model_params.n_gpu_layers = options.gpu_layers if options.gpu_layers >= 0 else 1_000_000
+        self._handle = llama_cpp.llama_model_load_from_file(os.fsencode(path), model_params)
+        if not self._handle:
+            raise ModelError(
+                f"llama.cpp cannot load {path} (architecture {self.header.architecture}).",
+                "The file may be damaged, too big for this machine's memory, or newer than this llama-cpp-python.",
+            )
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx, params.n_batch, params.n_ubatch = self.ctx_size, _BATCH, _BATCH
+        params.n_threads = params.n_threads_batch = options.threads or os.cpu_count() or 1
+        params.n_seq_max, params.kv_unified, params.swa_full, params.no_perf = MAX_BRANCHES + 1, True, True, True
+        self._context = llama_cpp.llama_init_from_model(self._handle, params)
+        if not self._context:
+            llama_cpp.llama_model_free(self._handle)
+            raise ModelError(f"There is not enough memory for a context of {self.ctx_size} tokens.", "Give a smaller --ctx-size.")
+        self._vocab = llama_cpp.llama_model_get_vocab(self._handle)
+        self._memory = llama_cpp.llama_get_memory(self._context)
+        self._batch = llama_cpp.llama_batch_init(_BATCH, 0, 1)
+        self.n_vocab: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
+
+    def close(self) -> None:
+        if self._context is not None:
+            llama_cpp.llama_batch_free(self._batch)
+            llama_cpp.llama_free(self._context)
+            llama_cpp.llama_model_free(self._handle)
+            self._context = None
+
+    # --- text and tokens -------------------------------------------------------------------------------------------
+
+    def tokenize(self, text: str, special: bool = False) -> list[int]:
+        """Token ids of `text`; only with `special` may parts of it become control tokens."""
+        data = text.encode("utf-8", "replace")
+        room = len(data) + 8
+        buffer = (llama_cpp.llama_token * room)()
+        count = llama_cpp.llama_tokenize(self._vocab, data, len(data), buffer, room, False, special)
+        if count < 0:
+            raise ModelError("The tokenizer failed.", "Use another GGUF of this model.")
+        return list(buffer[:count])
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of one token; empty for control tokens."""
+        buffer = ctypes.create_string_buffer(256)
+        count = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, 256, 0, False)
+        return buffer.raw[: max(count, 0)]
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        return b"".join(map(self.piece, tokens)).decode("utf-8", "replace")
+
+    def is_control(self, token: int) -> bool:
+        return bool(llama_cpp.llama_vocab_is_control(self._vocab, token))
+
+    def is_end(self, token: int) -> bool:
+        """Whether `token` ends an answer."""
+        return bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))
+
+    def chat_tokens(self, messages: Sequence[Message]) -> list[int]:
+        """The prompt for `messages` in the model's own chat template. Raises ModelError where it has none."""
+        if self._template is None:
+            if not self.header.chat_template:
+                raise ModelError(f"{self.header.path} has no chat template.", "Use an instruction-tuned (chat) model.")
+            self._template = ChatTemplate(self.header.chat_template, self._special("bos"), self._special("eos"))
+        ids = self._template.tokens(messages, self.tokenize, self.is_control, self.detokenize)
+        bos = llama_cpp.llama_vocab_bos(self._vocab)
+        if llama_cpp.llama_vocab_get_add_bos(self._vocab) and ids[:1] != [bos]:
+            ids.insert(0, bos)
+        return ids
+
+    def _special(self, name: str) -> str:
+        token = getattr(llama_cpp, f"llama_vocab_{name}")(self._vocab)
+        text = llama_cpp.llama_vocab_get_text(self._vocab, token) if token >= 0 else None
+        return text.decode("utf-8", "replace") if text else ""
+
+    # --- computing -------------------------------------------------------------------------------------------------
+
+    def prefill(self, prompt: Sequence[int], room: int = 0) -> Logits:
+        """Make `prompt` the content of sequence 0 and return the logits after it.
+
+        What it shares with the tokens held already is not computed again.
+        Raises ContextError where the prompt and `room` more tokens do not fit.
+        """
+        if len(prompt) + room > self.ctx_size:
+            raise ContextError(
+                f"The prompt needs {len(prompt) + room} tokens; the context has {self.ctx_size}.",
+                "Give a larger --ctx-size, or use the task's compact profile.",
+            )
+        shared = 0
+        for held, wanted in zip(self.held, prompt[:-1], strict=False):
+            if held != wanted:
+                break
+            shared += 1
+        self.rewind(shared)
+        self.counters += Counters(prompt=len(prompt) - shared, cached=shared)
+        return self._decode(prompt[shared:])
+
+    def extend(self, tokens: Sequence[int]) -> Logits:
+        """Append tokens to sequence 0 and return the logits after the last. Raises ContextError where they do not fit."""
+        if len(self.held) + len(tokens) > self.ctx_size:
+            raise ContextError("The answer does not fit the context.", "Give a larger --ctx-size.")
+        self.counters += Counters(generated=len(tokens))
+        return self._decode(tokens)
+
+    def rewind(self, length: int) -> None:
+        """Forget what sequence 0 holds behind its first `length` tokens."""
+        if length < len(self.held):
+            if not llama_cpp.llama_memory_seq_rm(self._memory, 0, length, -1):
+                length = 0  # a memory that cannot forget its tail starts anew
+                llama_cpp.llama_memory_clear(self._memory, True)
+            del self.held[length:]
+
+    def branch(self, suffixes: Sequence[Sequence[int]]) -> list[Logits]:
+        """The logits after each suffix, each a continuation of sequence 0 of its own, computed together."""
+        results: list[Logits] = []
+        group: list[Sequence[int]] = []
+        room = min(_BATCH, self.ctx_size - len(self.held))
+        for suffix in [*suffixes, None]:
+            if suffix is None or len(group) == MAX_BRANCHES or sum(map(len, group)) + len(suffix) > room:
+                results += self._branch(group)
+                group = []
+            if suffix is not None:
+                if len(suffix) > room:
+                    raise ContextError("The answer does not fit the context.", "Give a larger --ctx-size.")
+                group.append(suffix)
+        return results
+
+    def _branch(self, group: Sequence[Sequence[int]]) -> list[Logits]:
+        if not group:
+            return []
+        entries, last = [], []
+        for number, suffix in enumerate(group, 1):
+            llama_cpp.llama_memory_seq_cp(self._memory, 0, number, -1, -1)
+            entries += [(token, len(self.held) + i, number, i == len(suffix) - 1) for i, token in enumerate(suffix)]
+            last.append(len(entries) - 1)
+        self._submit(entries)
+        self.counters += Counters(generated=len(entries))
+        logits = [self._logits(i) for i in last]
+        for number in range(1, len(group) + 1):
+            llama_cpp.llama_memory_seq_rm(self._memory, number, -1, -1)
+        return logits
+
+    def _decode(self, tokens: Sequence[int]) -> Logits:
+        for first in range(0, len(tokens), _BATCH):
+            chunk = tokens[first : first + _BATCH]
+            is_last = first + _BATCH >= len(tokens)
+            at = len(self.held)
+            self._submit([(t, at + i, 0, is_last and i == len(chunk) - 1) for i, t in enumerate(chunk)])
+            self.held += chunk
+        return self._logits(len(tokens[first : first + _BATCH]) - 1)
+
+    def _submit(self, entries: Sequence[tuple[int, int, int, bool]]) -> None:
+        """Run one batch of (token, position, sequence, wants logits)."""
+        batch = self._batch
+        batch.n_tokens = len(entries)
+        for i, (token, position, sequence, wanted) in enumerate(entries):
+            batch.token[i] = token
+            batch.pos[i] = position
+            batch.n_seq_id[i] = 1
+            batch.seq_id[i][0] = sequence
+            batch.logits[i] = wanted
+        if status := llama_cpp.llama_decode(self._context, batch):
+            llama_cpp.llama_memory_clear(self._memory, True)
+            self.held.clear()
+            if status == 1:
+                raise ContextError("The context is full.", "Give a larger --ctx-size.")
+            raise ModelError(f"llama.cpp failed to compute (status {status}).", "Try again with a smaller --ctx-size.")
+
+    def _logits(self, index: int) -> Logits:
+        pointer = llama_cpp.llama_get_logits_ith(self._context, index)
+        return np.ctypeslib.as_array(pointer, shape=(self.n_vocab,)).copy()
+
+    def grammar_sampler(self, gbnf: str) -> "GrammarSampler":
+        """llama.cpp's own grammar sampler before a greedy choice. Raises ModelError for a grammar it rejects."""
+        return GrammarSampler(self, gbnf)
+
+
+class GrammarSampler:
+    """Picks the likeliest token that the grammar allows next; use as a context manager."""
+
+    def __init__(self, model: Model, gbnf: str):
+        self._model = model
+        grammar = llama_cpp.llama_sampler_init_grammar(model._vocab, gbnf.encode(), b"root")
+        if not grammar:
+            raise ModelError("llama.cpp rejects the answer's grammar.", "Check the task with: clinex-edge tasks check")
+        self._chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+        llama_cpp.llama_sampler_chain_add(self._chain, grammar)
+        llama_cpp.llama_sampler_chain_add(self._chain, llama_cpp.llama_sampler_init_greedy())
+
+    def sample(self) -> int:
+        """The next token, from the logits of the last computed position; the grammar moves on by it."""
+        return llama_cpp.llama_sampler_sample(self._chain, self._model._context, -1)
+
+    def __enter__(self) -> "GrammarSampler":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        llama_cpp.llama_sampler_free(self._chain)
+
+
+def build_info() -> str:
+    """The version of llama-cpp-python and the CPU features that its llama.cpp was built to use."""
+    return f"llama-cpp-python {llama_cpp.__version__}; {llama_cpp.llama_print_system_info().decode().strip()}"

@@ -1,0 +1,35 @@
+"""The sha256 of a model file, remembered by size and time of change so that gigabytes are hashed once."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from clinex_edge import paths
+from clinex_edge.atomic import write_private
+
+_REMEMBER_FROM = 64 * 2**20  # smaller files are hashed faster than looked up
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of the file's bytes."""
+    state = path.stat()
+    memory = paths.cache_dir() / "fingerprints.json"
+    key, stamp = str(path.resolve()), [state.st_size, state.st_mtime_ns]
+    known: dict[str, list] = {}
+    if state.st_size >= _REMEMBER_FROM:
+        try:
+            known = json.loads(memory.read_text(encoding="utf-8"))
+            if known[key][:2] == stamp:
+                return str(known[key][2])
+        except (OSError, ValueError, KeyError, TypeError, IndexError):
+            pass
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    if state.st_size >= _REMEMBER_FROM:
+        try:
+            write_private(memory, json.dumps({**known, key: [*stamp, digest.hexdigest()]}))
+        except OSError:
+            pass  # a cache that cannot be written costs time only
+    return digest.hexdigest()

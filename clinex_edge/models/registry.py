@@ -1,0 +1,72 @@
+"""Which models exist: `models.toml` of the project, then the user's own."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clinex_edge import _toml, paths
+from clinex_edge.errors import ModelError, unknown_name
+
+ROLES = ("translator", "extractor")
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Where a model lies and how it is asked."""
+
+    name: str
+    path: Path
+    roles: tuple[str, ...] = ROLES
+    profile: str = "full"
+    translation_profile: str = "full"
+    ctx_size: int | None = None
+    notice: str = ""
+
+
+def find(name: str | None, role: str) -> ModelSpec:
+    """The model of that name, the GGUF file of that path, or the default for `role`.
+
+    Raises UsageError for an unknown name and ModelError for a broken registry or a model that cannot play the role.
+    """
+    specs, defaults = _read()
+    if name is None:
+        name = defaults[role]
+    if name in specs:
+        if role not in specs[name].roles:
+            raise ModelError(f"The model '{name}' is no {role}.", f"{role.capitalize()}s: {_with_role(specs, role)}.")
+        return specs[name]
+    if name.endswith(".gguf") or "/" in name or "\\" in name:
+        path = Path(name).expanduser()
+        return ModelSpec(path.stem, path)
+    error = unknown_name("model", name, list(specs))
+    error.hint += " Or give the path of a .gguf file."
+    raise error
+
+
+def _with_role(specs: dict[str, ModelSpec], role: str) -> str:
+    return ", ".join(s.name for s in specs.values() if role in s.roles)
+
+
+def _read() -> tuple[dict[str, ModelSpec], dict[str, str]]:
+    specs: dict[str, ModelSpec] = {}
+    defaults: dict[str, str] = {}
+    for path in (paths.builtin("models.toml"), paths.config_dir() / "models.toml"):
+        if not path.is_file():
+            continue
+        try:
+            data = _toml.loads(path.read_text(encoding="utf-8"))
+            defaults |= data.get("defaults", {})
+            specs |= {name: _spec(path, name, row) for name, row in data.get("models", {}).items()}
+        except (_toml.TOMLDecodeError, UnicodeDecodeError, TypeError, KeyError, AttributeError) as error:
+            raise ModelError(f"{path} is broken: {error}.", "Compare it with the models.toml of the project.") from error
+    return specs, defaults
+
+
+def _spec(registry: Path, name: str, row: dict[str, Any]) -> ModelSpec:
+    path = Path(row["file"]).expanduser()
+    if not path.is_absolute():
+        path = registry.parent / path
+        if not path.exists():  # in an installed package the model lies beside the registry
+            path = registry.parent / path.name
+    known = {key: row[key] for key in ("profile", "translation_profile", "ctx_size", "notice") if key in row}
+    return ModelSpec(name, path, tuple(row.get("roles", ROLES)), **known)
