@@ -1,8 +1,8 @@
 """clinex-edge: what a patient call or clinical note contains, on your own machine.
 
-    from clinex_edge import Pipeline
-    with Pipeline() as pipeline:
-        record = pipeline.extract("پرستار: درد دارید؟\nبیمار: بله، خیلی.")
+from clinex_edge import Pipeline
+with Pipeline() as pipeline:
+    record = pipeline.extract("پرستار: درد دارید؟\nبیمار: بله، خیلی.")
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,5 +1,6 @@
 """Files that are whole or absent, and readable by their owner only."""
 
+import errno
 import os
 import secrets
 from pathlib import Path
@@ -9,6 +10,8 @@ def write_private(path: Path, text: str) -> None:
     """Replace `path` by `text` in one step (mode 600). Raises OSError; then what stood there before is untouched."""
     path.parent.mkdir(parents=True, exist_ok=True)
     target = path.resolve()
+    if target.exists() and not target.is_file():
+        raise OSError(errno.EINVAL, "it is not an ordinary file")
     draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

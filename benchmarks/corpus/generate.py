@@ -8,9 +8,8 @@ The same seed gives the same calls. `train` and `test` share the slot words, nev
 import json
 import random
 import re
-import tomllib
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import click
 
 from benchmarks.corpus import noise
 from benchmarks.corpus.phrasings import FIELDS, LABEL, Phrasing, load
+from clinex_edge import _toml
 
 # Share of calls in which a field is positive: the study's where it can be read off, a guess elsewhere (sum 1.3 a call).
 PREVALENCE = dict(zip(FIELDS, (0.15, 0.10, 0.06, 0.12, 0.05, 0.12, 0.08, 0.08, 0.10, 0.08, 0.09, 0.18, 0.22), strict=True))
@@ -52,9 +52,28 @@ class Call:
         return (" " if self.paragraph else "\n").join(getattr(t, language) for t in self.turns)
 
 
+@dataclass(frozen=True)
+class Utterance:
+    """What one speaker (N nurse, F relative, P patient, S the author of a note) says in one go, in both languages."""
+
+    role: str
+    fa: str
+    en: str
+    yes: frozenset[str] = frozenset()
+    needs_previous: frozenset[str] = frozenset()
+
+    def followed_by(self, other: "Utterance", joint: tuple[str, str]) -> "Utterance":
+        """Both in one turn, joined by a Persian and an English conjunction."""
+        fa, en = self.fa + joint[0] + other.fa, self.en + joint[1] + other.en
+        return Utterance(self.role, fa, en, self.yes | other.yes, self.needs_previous)
+
+    def after(self, opener: "Utterance") -> "Utterance":
+        return replace(self, fa=f"{opener.fa} {self.fa}", en=f"{opener.en} {self.en}")
+
+
 @cache
 def _lexicon() -> dict[str, list[list[str]]]:
-    return tomllib.loads(Path(__file__).with_name("lexicon.toml").read_text(encoding="utf-8"))
+    return _toml.loads(Path(__file__).with_name("lexicon.toml").read_text(encoding="utf-8"))
 
 
 class Generator:
@@ -71,6 +90,38 @@ class Generator:
             if phrasing.held_out == (split == "test"):
                 self.by_kind[phrasing.field, phrasing.kind, phrasing.voice].append(phrasing)
 
+    def call(self, min_turns: int = 4, max_turns: int = 30) -> Call:
+        """A fresh call or note; most have at most half of `max_turns`."""
+        r = self.random
+        self._used: set[int] = set()
+        self._filler = _Filler(r)
+        style = r.choices(["dialogue", "bare", "note"], [0.72, 0.08, 0.2])[0]
+        voice = "S" if style == "note" else r.choice("FFP")
+        exchanges = self._stated_and_denied(voice)
+        target = r.randint(min_turns, max_turns if r.random() < 0.15 else max(min_turns, max_turns // 2))
+        target = r.randint(3, 8) if style == "note" else target - 2
+        while sum(map(len, exchanges)) < target or not exchanges:
+            kind = "statement" if voice == "S" else r.choices(["statement", "exchange", "question"], [5, 3, 1])[0]
+            exchanges += self._exchange(None, kind, voice)
+        r.shuffle(exchanges)
+        return Call(self._turns(exchanges, voice, labelled=style == "dialogue"), style == "note")
+
+    def _stated_and_denied(self, voice: str) -> list[list[Utterance]]:
+        """Exchanges about the fields that this call is to state, and about some that it is not."""
+        r, exchanges = self.random, []
+        positive = [f for f in FIELDS if r.random() < min(0.8, PREVALENCE[f] * self.density)]
+        for f in positive:
+            exchanges += self._exchange(f, "asked_yes" if voice != "S" and r.random() < 0.25 else "positive", voice)
+            if r.random() < 0.15:
+                exchanges += self._exchange(f, "positive", voice)
+        for f in FIELDS:
+            if f not in positive and r.random() < 0.17:
+                kind = r.choices(NEGATIVE_KINDS, [3, 1, 1, 1, 0 if voice == "S" else 3])[0]
+                exchanges += self._exchange(f, kind, voice)
+        while r.random() < min(0.5, 0.15 * self.density):
+            exchanges += self._exchange(None, "mixed", voice)
+        return exchanges
+
     def _draw(self, field: str | None, kind: str, voices: str) -> Phrasing | None:
         """A phrasing of a kind that this call has not used, with the voices in order of preference."""
         for voice in voices:
@@ -81,94 +132,62 @@ class Generator:
                 return choice
         return None
 
-    def call(self, min_turns: int = 4, max_turns: int = 30) -> Call:
-        r = self.random
-        self._used: set[int] = set()
-        style = r.choices(["dialogue", "bare", "note"], [0.72, 0.08, 0.2])[0]
-        voice = "S" if style == "note" else r.choice("FFP")
-        filler = _Filler(r)
-        positive = [f for f in FIELDS if r.random() < min(0.8, PREVALENCE[f] * self.density)]
-        negative = [f for f in FIELDS if f not in positive and r.random() < 0.17]
-        pieces: list[list[tuple[str, str, str, set[str], set[str]]]] = []  # exchanges of (role, fa, en, yes, needs_previous)
-        for f in positive:
-            kind = "asked_yes" if voice != "S" and r.random() < 0.25 else "positive"
-            pieces += self._piece(f, kind, voice, filler)
-            if r.random() < 0.15:
-                pieces += self._piece(f, "positive", voice, filler)
-        for f in negative:
-            weights = [3, 1, 1, 1, 0 if voice == "S" else 3]
-            pieces += self._piece(f, r.choices(NEGATIVE_KINDS, weights)[0], voice, filler)
-        while r.random() < min(0.5, 0.15 * self.density):
-            pieces += self._piece(None, "mixed", voice, filler)
-        target = r.randint(min_turns, max_turns if r.random() < 0.15 else max(min_turns, max_turns // 2))
-        if style == "note":
-            target = r.randint(3, 8)
-        while sum(map(len, pieces)) < target - (2 if voice != "S" else 0) or not pieces:
-            kind = "statement" if voice == "S" else r.choices(["statement", "exchange", "question"], [5, 3, 1])[0]
-            pieces += self._piece(None, kind, voice, filler)
-        r.shuffle(pieces)
-        return Call(self._assemble(pieces, voice, style, filler), style == "note")
-
-    def _piece(self, field, kind, voice, filler):
+    def _exchange(self, field: str | None, kind: str, voice: str) -> list[list[Utterance]]:
         """An exchange of one or two utterances made from one phrasing, or nothing where the split has none."""
-        r = self.random
+        r, fill = self.random, self._filler.fill
         by_nurse = {"question": 1.0, "statement": 0.35, "hypothetical": 0.4}.get(kind, 0.0) if voice != "S" else 0.0
         phrasing = self._draw(field, kind, "N" + voice if r.random() < by_nurse else voice)
         if phrasing is None:
             return []
         teller = "N" if phrasing.voice == "N" else voice
         if len(phrasing.fa) == 1:
-            fa, en = filler.fill(phrasing.fa[0], phrasing.en[0])
-            return [[(teller, fa, en, set(phrasing.yes), set())]]
-        question, answer = (filler.fill(a, b) for a, b in zip(phrasing.fa, phrasing.en, strict=True))
-        if field and r.random() < 0.3:
-            generic = self._draw(None, "answer_yes" if LABEL[kind] else "answer_no", voice)
-            if generic:
-                answer = filler.fill(generic.fa[0], generic.en[0])
-        return [[("N", *question, set(), set()), (voice, *answer, set(phrasing.yes), set(phrasing.yes))]]
+            return [[Utterance(teller, *fill(phrasing.fa[0], phrasing.en[0]), phrasing.yes)]]
+        question, answer = (fill(fa, en) for fa, en in zip(phrasing.fa, phrasing.en, strict=True))
+        if field and r.random() < 0.3 and (generic := self._draw(None, "answer_yes" if LABEL[kind] else "answer_no", voice)):
+            answer = fill(generic.fa[0], generic.en[0])
+        return [[Utterance("N", *question), Utterance(voice, *answer, phrasing.yes, phrasing.yes)]]
 
-    def _assemble(self, pieces, voice, style, filler) -> list[Turn]:
-        r, turns = self.random, []
-        labels = {role: r.choice(_lexicon()[name]) for role, name in
-                  (("N", "label_nurse"), ("F", "label_family"), ("P", "label_patient"))}  # fmt: skip
+    def _turns(self, exchanges: list[list[Utterance]], voice: str, labelled: bool) -> list[Turn]:
+        """Greetings around the exchanges, and what a speaker says in a row partly in one turn."""
+        r = self.random
+        utterances: list[Utterance] = []
+        if voice != "S":
+            for role, chance in (("N", 0.6), (voice, 0.4)):
+                utterances += self._talk("opener", role) if r.random() < chance else []
+        talkative = r.choice([0.15, 0.3, 0.6])
+        sentences = [] if voice == "S" else [(". ", ". ")] * 2  # in a note every sentence is a turn
+        ended = ("؟", ".") if voice == "S" else ("؟",)
+        open_turn = False
+        for utterance in (u for exchange in exchanges for u in exchange):
+            last = utterances[-1] if utterances else None
+            if open_turn and last and last.role == utterance.role and not utterance.needs_previous and not last.fa.endswith(ended):
+                joint = (" ", " ") if last.fa[-1] in ".!" else r.choice([("، ", ", "), (" و ", " and "), *sentences])
+                utterances[-1] = last.followed_by(utterance, joint)
+            else:
+                openers = []
+                if voice != "S" and not utterance.needs_previous and r.random() < 0.12:
+                    openers = self._talk("opener", utterance.role)
+                utterances.append(utterance.after(openers[0]) if openers else utterance)
+            open_turn = r.random() < talkative and len(utterances[-1].fa) < 220
+        if voice != "S" and r.random() < 0.7:
+            utterances += self._talk("closer", r.choice(["N", voice]))
+        return self._written(utterances, labelled)
+
+    def _talk(self, kind: str, role: str) -> list[Utterance]:
+        phrasing = self._draw(None, kind, role)
+        return [Utterance(role, *self._filler.fill(phrasing.fa[0], phrasing.en[0]))] if phrasing else []
+
+    def _written(self, utterances: list[Utterance], labelled: bool) -> list[Turn]:
+        """Utterances as lines: punctuation, noise on the Persian, and the speakers' labels."""
+        r, words = self.random, _lexicon()
+        labels = {role: r.choice(words[f"label_{name}"]) for role, name in (("N", "nurse"), ("F", "family"), ("P", "patient"))}
         colon = r.choice([":", ":", ":", " :"])
-
-        def add(role: str, fa: str, en: str, yes: set[str], needs: set[str]) -> None:
-            fa, en = noise.persian(_sentence(fa, "؟"), r, self.disturbance), _sentence(en, "?")
-            if style == "dialogue":
-                fa, en = f"{labels[role][0]}{colon} {fa}", f"{labels[role][1]}: {en}"
-            turns.append(Turn(fa, en, yes, needs))
-
-        def extra(kind: str, role: str) -> None:
-            if phrasing := self._draw(None, kind, role):
-                add(role, *filler.fill(phrasing.fa[0], phrasing.en[0]), set(), set())
-
-        if voice != "S":
-            extra("opener", "N") if r.random() < 0.6 else None
-            extra("opener", voice) if r.random() < 0.4 else None
-        held: tuple | None = None  # an utterance that waits to share a turn with the next one of the same speaker
-        for piece in pieces:
-            for role, fa, en, yes, needs in piece:
-                if held and held[0] == role and not needs:
-                    joint = r.choice([("، ", ", "), (" و ", " and "), ("، ", " and "), (". ", ". ")])
-                    if re.search(r"[.؟?!]$", held[1]):
-                        joint = (" ", " ")
-                    fa, en, yes = held[1] + joint[0] + fa, held[2] + joint[1] + en, held[3] | yes
-                    needs, held = held[4] | needs, None
-                elif held:
-                    add(*held)
-                    held = None
-                if voice != "S" and not needs and r.random() < 0.12 and (o := self._draw(None, "opener", role)):
-                    opener = filler.fill(o.fa[0], o.en[0])
-                    fa, en = f"{opener[0]} {fa}", f"{opener[1]} {en}"
-                if len(piece) == 1 and r.random() < 0.3:
-                    held = (role, fa, en, yes, needs)
-                else:
-                    add(role, fa, en, yes, needs)
-        if held:
-            add(*held)
-        if voice != "S":
-            extra("closer", r.choice(["N", voice])) if r.random() < 0.7 else None
+        turns = []
+        for u in utterances:
+            fa, en = noise.persian(_sentence(u.fa), r, self.disturbance), _sentence(u.en)
+            if labelled:
+                fa, en = f"{labels[u.role][0]}{colon} {fa}", f"{labels[u.role][1]}: {en}"
+            turns.append(Turn(fa, en, set(u.yes), set(u.needs_previous)))
         return turns
 
 
@@ -196,7 +215,7 @@ class _Filler:
         return fa, en
 
 
-def _sentence(text: str, question_mark: str) -> str:
+def _sentence(text: str) -> str:
     """Capital first letters and a full stop, where they are missing."""
     text = text.strip()
     if text[-1] in "،,":

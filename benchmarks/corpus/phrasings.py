@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "phrasings"
-FIELDS = (
-    "doctor_visit_request psychological_complaints sleep_disorders appetite_loss seizures weakness_fatigue "
-    "decreased_consciousness fever respiratory_complaints insurance_cost_issues urinary_issues pain "
-    "gastrointestinal_issues"
-).split()
+FIELDS = [
+    "doctor_visit_request", "psychological_complaints", "sleep_disorders", "appetite_loss", "seizures", "weakness_fatigue",
+    "decreased_consciousness", "fever", "respiratory_complaints", "insurance_cost_issues", "urinary_issues", "pain",
+    "gastrointestinal_issues",
+]  # fmt: skip
 LABEL = {
     "positive": True, "denied": False, "resolved": False, "other": False,
     "hypothetical": False, "asked_yes": True, "asked_no": False,
@@ -69,7 +69,7 @@ def parse(line: str, field: str | None) -> Phrasing:
     if kind == "mixed" and not columns[4:]:
         raise ValueError("a mixed line needs the fifth column, empty or not")
     yes = frozenset(({field} if field and LABEL[kind] else set()) | also)
-    return Phrasing(field, kind, voice, fa_parts, en_parts, yes)  # type: ignore[arg-type]
+    return Phrasing(field, kind, voice, fa_parts, en_parts, yes)
 
 
 def read(path: Path) -> tuple[list[Phrasing], list[str]]:

@@ -14,12 +14,16 @@ from clinex_edge.documents.normalise import normalise
 END, SYSTEM, USER, ASSISTANT = "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"
 CONTROL = [END, SYSTEM, USER, ASSISTANT]
 CHAT_TEMPLATE = (
-    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 # The words of the `compact` prompt profile (prompts/palliative-call/compact.toml); each becomes one token.
 TRANSLATE, EXTRACT = "translate", "extract"
-LABELS = dict(zip(FIELDS, "visit mood sleep appetite seizure weak conscious fever breath cost urine pain gut".split(), strict=True))
+LABELS = {
+    "doctor_visit_request": "visit", "psychological_complaints": "mood", "sleep_disorders": "sleep", "appetite_loss": "appetite",
+    "seizures": "seizure", "weakness_fatigue": "weak", "decreased_consciousness": "conscious", "fever": "fever",
+    "respiratory_complaints": "breath", "insurance_cost_issues": "cost", "urinary_issues": "urine", "pain": "pain",
+    "gastrointestinal_issues": "gut",
+}  # fmt: skip
 SLOT_WEIGHT = 4.0  # an answer counts as much as four words of a translation
 QWEN2_SPLIT = (  # the pre-tokenizer that llama.cpp calls "qwen2"
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -68,7 +72,7 @@ class Examples:
         self.tokenizer = tokenizer
         self.random = random.Random(seed)
         self.generator = Generator("train", seed=seed + 1, density=2.2)
-        self.id = {token: tokenizer.token_to_id(token) for token in CONTROL}
+        self.id: dict[str, int] = tokenizer.get_vocab()
         self.label = {f: self._encode(f" {label}", 0.0) for f, label in LABELS.items()}
         self.choice = {True: self._encode(" yes", 0.0), False: self._encode(" no", 0.0)}
         assert all(len(ids) == 1 for ids in [*self.label.values(), *self.choice.values()]), "labels must be single tokens"

@@ -46,9 +46,7 @@ def main(model: str, count: int, seed: int, split: str, decoder: str, out: Path 
                 hypotheses.append(" ".join(turn.text for turn in record.translation))
                 references.append(" ".join(turn.en for turn in call.turns))
             results["chrf"] = round(CHRF().corpus_score(hypotheses, [references]).score, 2)
-            results["doubtful_turns"] = round(
-                sum(len(r.doubtful_turns) for r in records) / sum(len(r.translation) for r in records), 4
-            )
+            results["doubtful_turns"] = round(sum(len(r.doubtful_turns) for r in records) / sum(len(r.translation) for r in records), 4)
     print(json.dumps(results, indent=1))
     if out:
         out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

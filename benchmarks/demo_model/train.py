@@ -1,6 +1,6 @@
 """Trains the demo model and writes its tokenizer and weights; resumes from its last checkpoint.
 
-    python -m benchmarks.demo_model.train --out build/demo && python -m benchmarks.demo_model.export build/demo
+python -m benchmarks.demo_model.train --out build/demo && python -m benchmarks.demo_model.export build/demo
 """
 
 import time
@@ -26,7 +26,8 @@ def batches(examples: Examples) -> Iterator[list[Example]]:
         while sum(len(e.tokens) for e in pool[-4000:]) < 24 * BATCH_TOKENS:
             pool += next(stream)
         pool.sort(key=lambda e: len(e.tokens))
-        groups, group = [], []
+        groups: list[list[Example]] = []
+        group: list[Example] = []
         for example in pool:
             if group and (len(group) + 1) * len(example.tokens) > BATCH_TOKENS:
                 groups.append(group)
@@ -46,7 +47,7 @@ def tensors(batch: list[Example]) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
 
 @click.command(help=__doc__)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True)
-@click.option("--steps", default=5000, show_default=True)
+@click.option("--steps", default=4200, show_default=True)
 @click.option("--rate", default=1.5e-3, show_default=True)
 @click.option("--threads", default=2, show_default=True)
 @click.option("--device", default="cuda" if torch.cuda.is_available() else "cpu", show_default=True)
@@ -70,7 +71,8 @@ def main(out: Path, steps: int, rate: float, threads: int, device: str) -> None:
         optimizer.load_state_dict(state["optimizer"])
         first = state["step"]
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, from step {first}", flush=True)
-    started, seen = time.monotonic(), 0
+    recent: list[tuple] = []
+    started = time.monotonic()
     stream = batches(Examples(tokenizer, seed=1000 + first))
     for step in range(first, steps):
         for group in optimizer.param_groups:  # linear warm-up, then linear decay to a twentieth
@@ -83,13 +85,14 @@ def main(out: Path, steps: int, rate: float, threads: int, device: str) -> None:
         ((loss * weights[counted]).sum() / weights.sum()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        seen += inputs.numel()
+        slots = weights[counted] == SLOT_WEIGHT
+        recent.append((loss.detach()[slots].sum(), slots.sum(), loss.detach()[~slots].sum(), (~slots).sum(), inputs.numel()))
         if (step + 1) % 50 == 0:
-            speed = seen / (time.monotonic() - started)
-            slots = weights[counted] == SLOT_WEIGHT
-            parts = f"slots {loss.detach()[slots].mean():.3f} text {loss.detach()[~slots].mean():.3f}"
-            print(f"step {step + 1} {parts} {speed:.0f} tokens/s", flush=True)
-        if (step + 1) % 500 == 0 or step + 1 == steps:
+            slot_loss, slot_count, text_loss, text_count, tokens = (float(sum(column)) for column in zip(*recent, strict=True))
+            speed = tokens / (time.monotonic() - started)
+            print(f"step {step + 1} slots {slot_loss / slot_count:.3f} text {text_loss / text_count:.3f} {speed:.0f} tokens/s", flush=True)
+            recent, started = [], time.monotonic()
+        if (step + 1) % 250 == 0 or step + 1 == steps:
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
             torch.save(state, out / "checkpoint.tmp")
             (out / "checkpoint.tmp").replace(checkpoint)

@@ -1,5 +1,6 @@
 """clinex-edge extract"""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,7 @@ import click
 
 from clinex_edge.cli import options
 from clinex_edge.cli.messages import notice, progress, report
-from clinex_edge.errors import InputError
+from clinex_edge.errors import InputError, OutputError
 
 if TYPE_CHECKING:
     from clinex_edge.pipeline.pipeline import Pipeline
@@ -45,6 +46,8 @@ def extract(paths: tuple[str, ...], format: str | None, output: Path | None, enc
         format = "table" if output is None and sys.stdout.isatty() else _format_of(output)
     if format == "table" and output is not None:
         raise click.UsageError("A table cannot go to a file. Use --format json, jsonl or csv with --output.")
+    if output is not None:
+        _check_output(output, paths)
     with progress(len(paths)) as (begin, stage):
         pipeline = Pipeline(
             settings["model"],
@@ -91,9 +94,20 @@ def _extract_one(pipeline: "Pipeline", path: str, identifier: str, encoding: str
 
 
 def _identifiers(paths: tuple[str, ...]) -> list[str]:
-    """Each file's name up to the first dot; the whole path where two would be alike."""
+    """Each file's name up to the first dot; the whole path where two would be alike, numbered where it is given twice."""
     names = ["stdin" if path == "-" else Path(path).name.split(".")[0] or Path(path).name for path in paths]
-    return [path if names.count(name) > 1 else name for path, name in zip(paths, names, strict=True)]
+    unique = [path if names.count(name) > 1 else name for path, name in zip(paths, names, strict=True)]
+    return [f"{name}#{unique[:i].count(name) + 1}" if name in unique[:i] else name for i, name in enumerate(unique)]
+
+
+def _check_output(output: Path, paths: tuple[str, ...]) -> None:
+    """Find out before the work, not after it, that a result could not be written or would replace a document."""
+    if output.is_dir():
+        raise OutputError(f"{output} is a folder.", f"Name a file in it, for example: {output / 'answers.jsonl'}")
+    if output.parent.exists() and not os.access(output.parent, os.W_OK):
+        raise OutputError(f"The folder {output.parent} is not writable.", "Give another --output.")
+    if any(path != "-" and os.path.realpath(path) == os.path.realpath(output) for path in paths):
+        raise OutputError(f"{output} is one of the documents.", "Give another --output; nothing was changed.")
 
 
 def _format_of(output: Path | None) -> str:
@@ -111,4 +125,3 @@ def _show(record: "Record", pipeline: "Pipeline") -> None:
     from clinex_edge.cli.table import show
 
     show(record, pipeline.task)
-

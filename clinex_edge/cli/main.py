@@ -1,5 +1,6 @@
 """The entry point: the group of commands, and what happens to errors."""
 
+import io
 import os
 import sys
 
@@ -39,8 +40,11 @@ cli.add_command(tasks)
 def main() -> None:
     """Run the command line; errors become one message and an exit status. CLINEX_DEBUG=1 shows tracebacks."""
     debug = os.environ.get("CLINEX_DEBUG") == "1"
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a pipe on Windows would take the locale's encoding
+            stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
     try:
-        status = cli.main(standalone_mode=False)
+        status = cli.main(prog_name="clinex-edge", standalone_mode=False)
         sys.stdout.flush()
         sys.exit(status if isinstance(status, int) else 0)
     except click.exceptions.Abort:
@@ -63,4 +67,3 @@ def main() -> None:
         # The message is left out: it could quote a document.
         click.echo(f"Internal error ({type(error).__name__}). CLINEX_DEBUG=1 shows where.", err=True)
         sys.exit(1)
-

@@ -35,18 +35,19 @@ def progress(documents: int) -> Iterator[tuple[Callable[[str], None], Callable[[
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     bar = Progress(*columns, console=Console(stderr=True), transient=True)
     task = bar.add_task("loading", total=None)
-    begun, started = [0, ""], time.monotonic()
+    begun: list[str] = []
+    started = time.monotonic()
 
     def begin(name: str) -> None:
-        begun[:] = [int(begun[0]) + 1, name]
+        begun.append(name)
 
     def stage(name: str, done: int, total: int) -> None:
         if time.monotonic() - started > _QUIET_SECONDS:
             bar.start()
-        label = f"{begun[1]} " if documents == 1 else f"{begun[1]} ({begun[0]} of {documents}) "
+        label = f"{begun[-1]} " if documents == 1 else f"{begun[-1]} ({len(begun)} of {documents}) "
         bar.update(task, description=label + name, completed=done, total=total)
 
     try:

@@ -13,7 +13,7 @@ _BAR = 20  # characters
 def show(record: Record, task: Task) -> None:
     """Print the answers, and below them whatever calls for a second look. Document text is not printed."""
     console = Console(highlight=False)
-    table = Table(title=_title(record), title_justify="left", title_style="bold", pad_edge=False)
+    table = Table(title=Text(_title(record), "bold"), title_justify="left", pad_edge=False)
     table.add_column("Field", no_wrap=True)
     table.add_column("Answer", no_wrap=True)
     table.add_column("p(yes)", justify="right", no_wrap=True)

@@ -49,7 +49,9 @@ def show(name: str, profile: str, language: str, decoder: str, gbnf: bool) -> No
 @tasks.command()
 @click.argument("names", nargs=-1)
 def check(names: tuple[str, ...]) -> None:
-    """Check tasks (all, or the named ones; a name may be a folder): every error with file and line.
+    """Check tasks: all and the translation prompts, or the named ones (a name may be a folder).
+
+    Every error is told with file and line.
 
     \b
       clinex-edge tasks check
@@ -57,13 +59,20 @@ def check(names: tuple[str, ...]) -> None:
     """
     from clinex_edge.cli.messages import report
     from clinex_edge.errors import TaskError
-    from clinex_edge.tasks import folders, load_task
+    from clinex_edge.tasks import folders, load_task, load_translation, translation_prompts
 
     failed = False
     for name in names or folders():
         try:
             task = load_task(name)
             click.echo(f"{name}: {len(task.fields)} fields, {len(task.profiles)} profiles, no errors")
+        except TaskError as error:
+            report(error)
+            failed = True
+    for profile in () if names else translation_prompts():
+        try:
+            load_translation(profile)
+            click.echo(f"translation/{profile}: no errors")
         except TaskError as error:
             report(error)
             failed = True

@@ -11,9 +11,12 @@ from clinex_edge.errors import InputError, unknown_name
 
 MAX_CHARACTERS = 1_000_000
 
-# A speaker's name: up to four words and a colon at the start of a line. "10:30" is not one.
-_SPEAKER = re.compile(r"\s*[^\W\d_][^\n::،.؟?!]{0,39}?[::](?![\d/])")
-_SENTENCE_END = re.compile(r"[.!?؟…]+[\"»”)\]]*(?=\s)|\n")
+# A speaker's name: a short text and a colon at the start of a line, whatever direction marks stand before it.
+# "10:30" and "http://" are none.
+_SPEAKER = re.compile(
+    r"[\s\u200e\u200f\u202a-\u202e\ufeff]*(?:(?:Dr|Mr|Mrs|Ms|Prof)\.\s*)?[^\W\d_][^\n:\uff1a،.؟?!]{0,39}?[:\uff1a](?![\d/])"
+)
+_SENTENCE_END = re.compile(r"(?<![.!?؟…])[.!?؟…]+[\"»”)\]]*(?=\s)|\n")
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def split_turns(text: str) -> tuple[Turn, ...]:
     where fewer than half of the lines name a speaker, sentences are the turns."""
     lines = [(m.start(), m.end()) for m in re.finditer(r"[^\n]+", text) if m.group().strip()]
     labelled = [bool(_SPEAKER.match(text, start)) for start, _ in lines]
-    if sum(labelled) * 2 > len(lines):
+    if sum(labelled) * 2 >= len(lines):
         spans: list[tuple[int, int]] = []
         for (start, end), is_new in zip(lines, labelled, strict=True):
             if is_new or not spans:
@@ -92,9 +95,8 @@ def split_turns(text: str) -> tuple[Turn, ...]:
         spans.append((at, len(text)))
     turns: list[Turn] = []
     for start, end in spans:
-        piece = text[start:end]
-        start += len(piece) - len(piece.lstrip())
-        piece = piece.strip()
+        piece = text[start:end].strip()
         if any(c.isalnum() for c in piece):
-            turns.append(Turn(len(turns) + 1, start, start + len(piece), piece))
+            at = text.index(piece, start)
+            turns.append(Turn(len(turns) + 1, at, at + len(piece), piece))
     return tuple(turns)

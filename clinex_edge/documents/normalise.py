@@ -5,7 +5,7 @@ folded into one spelling. Only models read the result; offsets in records always
 """
 
 import unicodedata
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
 ZWNJ = "\u200c"
@@ -17,6 +17,9 @@ _FOLD = {
     "ۀ": "ه",
     "ـ": "",  # tatweel
     "…": "...",
+    "٫": ".",
+    "٬": ",",
+    "：": ":",
     **dict.fromkeys("\u200b\u200d\u00ac", ZWNJ),  # typed or pasted in place of ZWNJ
     **dict.fromkeys("\u00ad\u200e\u200f\u061c\ufeff\u2060\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069", ""),
     **{chr(0x0660 + d): str(d) for d in range(10)},
@@ -37,6 +40,7 @@ class Normalised:
         if start >= end:
             at = self.origin[start] if start < len(self.origin) else self.source_length
             return at, at
+        end = bisect_right(self.origin, self.origin[end - 1])  # all that the last character gave
         return self.origin[start], self.origin[end] if end < len(self.origin) else self.source_length
 
     def normalised_span(self, start: int, end: int) -> tuple[int, int]:
@@ -50,9 +54,9 @@ def _fold(char: str) -> str:
     if "\u064b" <= char <= "\u0655" or char == "\u0670":  # vowel signs and hamza marks
         return ""
     if "\ufb50" <= char <= "\ufdff" or "\ufe70" <= char <= "\ufefc":  # Arabic presentation forms
-        return "".join(_FOLD.get(c, c) for c in unicodedata.normalize("NFKC", char))
+        return "".join(map(_fold, unicodedata.normalize("NFKC", char).strip()))
     category = unicodedata.category(char)
-    if category == "Zs" or char == "\t":
+    if char != "\n" and char.isspace():
         return " "
     if category == "Cc" and char != "\n":
         return ""
@@ -64,12 +68,15 @@ def normalise(source: str) -> Normalised:
     text: list[str] = []
     origin: list[int] = []
     for index, char in enumerate(source):
+        if text and char in "\u0653\u0654\u0655" and len(composed := unicodedata.normalize("NFC", source[origin[-1]] + char)) == 1:
+            text[-1] = _fold(composed) or text[-1]
+            continue
         for folded in _fold(char):
+            if text and text[-1] == ZWNJ and not folded.isalpha() and folded != ZWNJ:
+                text.pop(), origin.pop()
             previous = text[-1] if text else "\n"
             if folded in (" ", ZWNJ) and previous in (" ", "\n", ZWNJ):
                 continue
-            if previous == ZWNJ and not folded.isalpha():
-                text.pop(), origin.pop()
             if folded == ZWNJ and not previous.isalpha():
                 continue
             text.append(folded)

@@ -26,13 +26,16 @@ def read_document(path: str, encoding: str = "utf-8", language: str | None = Non
 
 def _bytes(path: str) -> bytes:
     if path == "-":
+        if sys.stdin is None:
+            raise InputError("Standard input is closed.", "Name a file instead of -.")
         return sys.stdin.buffer.read(_MAX_BYTES + 1)
-    file = Path(path)
-    if file.is_dir():
-        raise InputError(f"{path} is a folder.", f"Name the files in it, for example: clinex-edge extract {path.rstrip('/')}/*.txt")
     try:
-        with file.open("rb") as stream:
+        with open(path, "rb") as stream:
             return stream.read(_MAX_BYTES + 1)
+    except IsADirectoryError:
+        raise InputError(
+            f"{path} is a folder.", f"Name the files in it, for example: clinex-edge extract {path.rstrip('/')}/*.txt"
+        ) from None
     except FileNotFoundError:
         raise InputError(f"There is no file {path}.", f"The current folder is {Path.cwd()}.") from None
     except OSError as error:

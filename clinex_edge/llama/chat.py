@@ -73,4 +73,4 @@ class ChatTemplate:
 
     def _rendered(self, messages: Sequence[Message]) -> str:
         payload: Any = [{"role": role, "content": content} for role, content in messages]
-        return self._render(messages=payload, date_string=_FIXED_DATE).prompt
+        return str(self._render(messages=payload, date_string=_FIXED_DATE).prompt)

@@ -19,7 +19,7 @@ _BLOCKS = {
     10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 15: (256, 292),
     16: (256, 66), 17: (256, 74), 18: (256, 98), 19: (256, 50), 20: (32, 18), 21: (256, 110), 22: (256, 82),
     23: (256, 136), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 29: (256, 56), 30: (1, 2),
-    34: (256, 54), 35: (256, 66), 39: (32, 17),
+    34: (256, 54), 35: (256, 66), 39: (32, 17), 40: (64, 36), 41: (128, 18),
 }  # fmt: skip
 # general.file_type (enum llama_ftype)
 _QUANTISATIONS = {
@@ -70,7 +70,7 @@ class _Reader:
         return struct.unpack("<" + code, self.bytes(struct.calcsize(code)))[0]
 
     def count(self) -> int:
-        count = self.number("Q")
+        count = int(self.number("Q"))
         if count > _MAX_ITEMS:
             raise ValueError(f"it announces {count} items where a model has thousands")
         return count
@@ -129,6 +129,11 @@ def _parse(reader: _Reader) -> dict[str, Any]:
         metadata[key] = reader.value(reader.number("I"))
     if not isinstance(metadata.get("general.architecture"), str):
         raise ValueError("it does not name an architecture")
+    context_length = f"{metadata['general.architecture']}.context_length"
+    for key, kind in ((context_length, int), ("general.file_type", int), ("tokenizer.chat_template", str)):
+        value = metadata.get(key, kind())
+        if type(value) is not kind or (isinstance(value, int) and value < 0):
+            raise ValueError(f"its '{key}' has the wrong type")
     ends = [0]
     for _ in range(tensors):
         name = reader.string()

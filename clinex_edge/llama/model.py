@@ -23,9 +23,10 @@ Logits = npt.NDArray[np.float32]  # one value for each token of the vocabulary
 MAX_BRANCHES = 64
 _BATCH = 512
 _DEFAULT_CONTEXT = 8192
+_SMALLEST_CONTEXT = 256  # llama.cpp aborts where a context has fewer tokens than sequences
 
 
-@llama_cpp.llama_log_callback
+@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
 def _silence(level: int, text: bytes, data: ctypes.c_void_p) -> None:
     """llama.cpp's own log stays off; what goes wrong comes back as a return value."""
 
@@ -57,7 +58,7 @@ class LoadOptions:
 class Model:
     """A loaded model. `close` gives its memory back."""
 
-    def __init__(self, path: Path, options: LoadOptions = LoadOptions()):  # noqa: B008  (frozen)
+    def __init__(self, path: Path, options: LoadOptions = LoadOptions()):
         """Raises ModelError where the file is missing, damaged, no language model, or too big for the memory."""
         self.header: GgufHeader = read_header(path)
         self.ctx_size = min(options.ctx_size or _DEFAULT_CONTEXT, self.header.context_length)
@@ -75,7 +76,8 @@ class Model:
                 "The file may be damaged, too big for this machine's memory, or newer than this llama-cpp-python.",
             )
         params = llama_cpp.llama_context_default_params()
-        params.n_ctx, params.n_batch, params.n_ubatch = self.ctx_size, _BATCH, _BATCH
+        params.n_ctx = max(self.ctx_size, _SMALLEST_CONTEXT)
+        params.n_batch = params.n_ubatch = _BATCH
         params.n_threads = params.n_threads_batch = options.threads or os.cpu_count() or 1
         params.n_seq_max, params.kv_unified, params.swa_full, params.no_perf = MAX_BRANCHES + 1, True, True, True
         self._context = llama_cpp.llama_init_from_model(self._handle, params)
@@ -86,6 +88,13 @@ class Model:
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._batch = llama_cpp.llama_batch_init(_BATCH, 0, 1)
         self.n_vocab: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
+
+    @property
+    def room_advice(self) -> str:
+        """What to do where something does not fit the context."""
+        if self.ctx_size < self.header.context_length:
+            return f"Give a larger --ctx-size (this model was trained for up to {self.header.context_length})."
+        return "This model was trained for no larger context: use another model, or a shorter prompt profile."
 
     def close(self) -> None:
         if self._context is not None:
@@ -150,7 +159,7 @@ class Model:
         if len(prompt) + room > self.ctx_size:
             raise ContextError(
                 f"The prompt needs {len(prompt) + room} tokens; the context has {self.ctx_size}.",
-                "Give a larger --ctx-size, or use the task's compact profile.",
+                self.room_advice,
             )
         shared = 0
         for held, wanted in zip(self.held, prompt[:-1], strict=False):
@@ -164,7 +173,7 @@ class Model:
     def extend(self, tokens: Sequence[int]) -> Logits:
         """Append tokens to sequence 0 and return the logits after the last. Raises ContextError where they do not fit."""
         if len(self.held) + len(tokens) > self.ctx_size:
-            raise ContextError("The answer does not fit the context.", "Give a larger --ctx-size.")
+            raise ContextError("The answer does not fit the context.", self.room_advice)
         self.counters += Counters(generated=len(tokens))
         return self._decode(tokens)
 
@@ -187,7 +196,7 @@ class Model:
                 group = []
             if suffix is not None:
                 if len(suffix) > room:
-                    raise ContextError("The answer does not fit the context.", "Give a larger --ctx-size.")
+                    raise ContextError("The answer does not fit the context.", self.room_advice)
                 group.append(suffix)
         return results
 
@@ -229,7 +238,7 @@ class Model:
             llama_cpp.llama_memory_clear(self._memory, True)
             self.held.clear()
             if status == 1:
-                raise ContextError("The context is full.", "Give a larger --ctx-size.")
+                raise ContextError("The context is full.", self.room_advice)
             raise ModelError(f"llama.cpp failed to compute (status {status}).", "Try again with a smaller --ctx-size.")
 
     def _logits(self, index: int) -> Logits:
@@ -255,7 +264,7 @@ class GrammarSampler:
 
     def sample(self) -> int:
         """The next token, from the logits of the last computed position; the grammar moves on by it."""
-        return llama_cpp.llama_sampler_sample(self._chain, self._model._context, -1)
+        return int(llama_cpp.llama_sampler_sample(self._chain, self._model._context, -1))
 
     def __enter__(self) -> "GrammarSampler":
         return self

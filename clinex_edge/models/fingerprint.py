@@ -1,8 +1,10 @@
 """The sha256 of a model file, remembered by size and time of change so that gigabytes are hashed once."""
 
+import contextlib
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from clinex_edge import paths
 from clinex_edge.atomic import write_private
@@ -15,7 +17,7 @@ def sha256_of(path: Path) -> str:
     state = path.stat()
     memory = paths.cache_dir() / "fingerprints.json"
     key, stamp = str(path.resolve()), [state.st_size, state.st_mtime_ns]
-    known: dict[str, list] = {}
+    known: dict[str, list[Any]] = {}
     if state.st_size >= _REMEMBER_FROM:
         try:
             known = json.loads(memory.read_text(encoding="utf-8"))
@@ -28,8 +30,6 @@ def sha256_of(path: Path) -> str:
         while chunk := file.read(2**20):
             digest.update(chunk)
     if state.st_size >= _REMEMBER_FROM:
-        try:
+        with contextlib.suppress(OSError):  # a cache that cannot be written costs time only
             write_private(memory, json.dumps({**known, key: [*stamp, digest.hexdigest()]}))
-        except OSError:
-            pass  # a cache that cannot be written costs time only
     return digest.hexdigest()

@@ -20,6 +20,7 @@ class ModelSpec:
     profile: str = "full"
     translation_profile: str = "full"
     ctx_size: int | None = None
+    threads: int | None = None
     notice: str = ""
 
 
@@ -55,18 +56,30 @@ def _read() -> tuple[dict[str, ModelSpec], dict[str, str]]:
             continue
         try:
             data = _toml.loads(path.read_text(encoding="utf-8"))
-            defaults |= data.get("defaults", {})
+            defaults |= dict(data.get("defaults", {}))
             specs |= {name: _spec(path, name, row) for name, row in data.get("models", {}).items()}
-        except (_toml.TOMLDecodeError, UnicodeDecodeError, TypeError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise ModelError(f"{path} is broken: {error}.", "Compare it with the models.toml of the project.") from error
     return specs, defaults
 
 
+_KINDS: dict[str, type] = {"profile": str, "translation_profile": str, "ctx_size": int, "threads": int, "notice": str}
+
+
 def _spec(registry: Path, name: str, row: dict[str, Any]) -> ModelSpec:
+    """Raises ValueError saying what is wrong in an entry."""
+    if not isinstance(row, dict) or not isinstance(row.get("file"), str):
+        raise ValueError(f"models.{name} needs a 'file'")
+    roles = row.get("roles", list(ROLES))
+    if not isinstance(roles, list) or not roles or not set(roles) <= set(ROLES):
+        raise ValueError(f"models.{name}.roles must be a list of {' and '.join(ROLES)}")
+    known = {key: row[key] for key in _KINDS if key in row}
+    for key, value in known.items():
+        if type(value) is not _KINDS[key] or (isinstance(value, int) and value < 1):
+            raise ValueError(f"models.{name}.{key} must be a {'number' if _KINDS[key] is int else 'text'}")
     path = Path(row["file"]).expanduser()
     if not path.is_absolute():
+        beside = registry.parent / path.name  # in an installed package the model lies beside the registry
         path = registry.parent / path
-        if not path.exists():  # in an installed package the model lies beside the registry
-            path = registry.parent / path.name
-    known = {key: row[key] for key in ("profile", "translation_profile", "ctx_size", "notice") if key in row}
-    return ModelSpec(name, path, tuple(row.get("roles", ROLES)), **known)
+        path = path if path.exists() or not beside.exists() else beside
+    return ModelSpec(name, path, tuple(roles), **known)

@@ -36,7 +36,7 @@ class Extractor:
         if self.budget < _SLACK:
             raise ContextError(
                 f"The prompt and the answer fill the context of {model.ctx_size} tokens; nothing is left for a document.",
-                f"Give --ctx-size {model.ctx_size - self.budget + 1024} or more, or use a model with a larger context.",
+                model.room_advice,
             )
 
     def _prompt(self, document: str) -> list[int]:
@@ -71,5 +71,3 @@ def _any(decisions: Sequence[Decision]) -> Decision:
     if best is not None and (best.yes or len(answered) == len(decisions)):
         return best
     return next(d for d in decisions if d.yes is None)
-
-

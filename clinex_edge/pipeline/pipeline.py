@@ -115,9 +115,8 @@ class Pipeline:
         key = str(spec.path)
         if key not in self._models:
             started = time.perf_counter()
-            options = self._options
-            if options.ctx_size is None:
-                options = replace(options, ctx_size=spec.ctx_size)
+            given = self._options
+            options = replace(given, ctx_size=given.ctx_size or spec.ctx_size, threads=given.threads or spec.threads)
             self._models[key] = Model(spec.path, options)
             self._load_seconds += time.perf_counter() - started
         return self._models[key]
@@ -194,4 +193,3 @@ class _Stopwatch:
 
 def _as_document(document: Document | str) -> Document:
     return Document.from_text(document) if isinstance(document, str) else document
-

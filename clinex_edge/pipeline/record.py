@@ -61,6 +61,12 @@ class Record:
     def failed(cls, id: str, source: str, task: str, error: str) -> "Record":
         return cls(id, source, task, "failed", error=error)
 
+    def __post_init__(self) -> None:
+        """File names need not be text; records are."""
+        for name in ("id", "source", "error"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, value.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+
     @property
     def doubtful_turns(self) -> list[int]:
         """Numbers of the turns whose translation should not be trusted."""

@@ -12,7 +12,7 @@ from clinex_edge.errors import ContextError
 from clinex_edge.llama.model import Logits, Model
 from clinex_edge.tasks import TranslationPrompt
 
-_SENTENCE = re.compile(r"[^.!?؟،]+[.!?؟،]*")
+_BREAK = re.compile(r"(?<=[.!?؟،])\s+")  # "38.5" stays whole
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Translator:
         """The attempts at a turn, in order: its parts and the context that goes with them."""
         ways: list[tuple[list[str], str | None]] = [([text], context)] if context is not None else []
         ways.append(([text], None))
-        sentences = [s.strip() for s in _SENTENCE.findall(text) if any(c.isalnum() for c in s)]
+        sentences = [s for s in _BREAK.split(text) if any(c.isalnum() for c in s)]
         if len(sentences) > 1:
             ways.append((sentences, None))
         return ways
@@ -86,7 +86,7 @@ class Translator:
         if len(prompt) + room > self.model.ctx_size:
             raise ContextError(
                 f"A turn of {len(text)} characters does not fit the translator's context of {self.model.ctx_size} tokens.",
-                "Give a larger --ctx-size, or break the turn into lines.",
+                f"Break the turn into lines. {self.model.room_advice}",
             )
         logits = self.model.prefill(prompt, room)
         tokens: list[int] = []

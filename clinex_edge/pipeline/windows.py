@@ -17,7 +17,7 @@ def windows(lengths: Sequence[int], budget: int, limit: int = 0, overlap: int = 
         if length > budget:
             raise ContextError(
                 f"Turn {number} needs {length} tokens, and the context leaves room for {max(budget, 0)}.",
-                "Give a larger --ctx-size, or break the turn into lines.",
+                "Break the turn into lines, or give a larger --ctx-size.",
             )
     result: list[Window] = []
     first = 0

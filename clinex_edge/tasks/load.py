@@ -5,11 +5,11 @@ Whatever is wrong in a file is reported with its name and line.
 
 import re
 from pathlib import Path
-from string import Formatter
 from typing import Any
 
 from clinex_edge import _toml, paths
 from clinex_edge.documents.language import LANGUAGES
+from clinex_edge.documents.normalise import normalise
 from clinex_edge.errors import TaskError, unknown_name
 from clinex_edge.tasks.task import Demonstration, Field, Profile, Task
 from clinex_edge.tasks.translation import TranslationPrompt
@@ -43,7 +43,7 @@ def read_task(folder: Path) -> Task:
     fields = tuple(_field(file, row, i) for i, row in enumerate(file.tables("fields", at_least=1)))
     ids = [f.id for f in fields]
     for repeated in {i for i in ids if ids.count(i) > 1}:
-        raise file.error(f"field id '{repeated}' stands here twice", f'"{repeated}"')
+        raise file.error(f"field id '{repeated}' stands here twice", repeated)
     profiles, sources = {}, {"task.toml": file.content}
     for path in sorted(folder.glob("*.*.toml")):
         profile_file = _File(path)
@@ -56,23 +56,25 @@ def read_task(folder: Path) -> Task:
     return Task(name, title, fields, profiles, sources)
 
 
+def translation_prompts() -> dict[str, Path]:
+    """Profile to file of every translation prompt, the user's own before the built-in ones."""
+    found: dict[str, Path] = {}
+    for root in (paths.builtin("prompts"), paths.config_dir() / "prompts"):
+        found |= {path.stem: path for path in sorted((root / TRANSLATION).glob("*.toml"))}
+    return found
+
+
 def load_translation(profile: str) -> TranslationPrompt:
-    """The translation prompt of a profile. Raises TaskError where it is missing or broken."""
-    for root in (paths.config_dir() / "prompts", paths.builtin("prompts")):
-        path = root / TRANSLATION / f"{profile}.toml"
-        if path.is_file():
-            file = _File(path)
-            prompt = TranslationPrompt(
-                profile,
-                file.text("system"),
-                file.template("turn", {"turn"}, {"turn", "document"}),
-                file.template("turn_in_document", {"turn", "document"}, {"turn", "document"}) if "turn_in_document" in file.data else "",
-                file.number("min_mean_logprob", -20.0, 0.0),
-                file.content,
-            )
-            file.done()
-            return prompt
-    raise TaskError(f"There is no translation prompt '{profile}.toml'.", f"It belongs into {path.parent}.")
+    """The translation prompt of a profile. Raises UsageError for an unknown one and TaskError for a broken file."""
+    known = translation_prompts()
+    if profile not in known:
+        raise unknown_name("translation prompt", profile, list(known))
+    file = _File(known[profile])
+    system, turn = file.text("system"), file.template("turn", ["turn"])
+    in_document = file.template("turn_in_document", ["document", "turn"]) if "turn_in_document" in file.data else ""
+    prompt = TranslationPrompt(profile, system, turn, in_document, file.number("min_mean_logprob", -20.0, 0.0), file.content)
+    file.done()
+    return prompt
 
 
 class _File:
@@ -81,7 +83,7 @@ class _File:
     def __init__(self, path: Path):
         self.path = path
         try:
-            self.content = path.read_text(encoding="utf-8")
+            self.content = path.read_text(encoding="utf-8-sig")
             self.data: dict[str, Any] = _toml.loads(self.content)
         except _toml.TOMLDecodeError as error:
             line = int(m[1]) if (m := re.search(r"line (\d+)", str(error))) else self.content.count("\n") + 1
@@ -93,10 +95,13 @@ class _File:
             raise TaskError(f"{path}: cannot be read: {error.strerror}.") from None
         self._seen: set[str] = set()
 
-    def error(self, message: str, at: str = "") -> TaskError:
-        """An error at the first line that contains `at`."""
-        lines = self.content.splitlines()
-        line = next((n for n, text in enumerate(lines, 1) if at and at in text), 1)
+    def error(self, message: str, at: str = "", number: int = 1) -> TaskError:
+        """An error at the `number`-th line that begins with `at` as a key or table, else holds it in quotes, else at all."""
+        word = re.escape(at.strip("[]"))
+        patterns = [rf"""^\s*\[*\s*["']?{word}["']?\s*[=.\]]""", rf"""^[^#]*["']{word}["']""", rf"^[^#]*{word}", word] if at else []
+        lines = self.content.split("\n")
+        found = ([n for n, text in enumerate(lines, 1) if re.search(pattern, text)] for pattern in patterns)
+        line = next((numbers[number - 1] for numbers in found if len(numbers) >= number), 1)
         return TaskError(f"{self.path}:{line}: {message}.", "Correct it, then run: clinex-edge tasks check")
 
     def text(self, key: str) -> str:
@@ -106,17 +111,13 @@ class _File:
             raise self.error(f"'{key}' is missing" if value is None else f"'{key}' must be a text", key)
         return value
 
-    def template(self, key: str, required: set[str], allowed: set[str]) -> str:
-        """A text with {placeholders}."""
+    def template(self, key: str, slots: list[str]) -> str:
+        """A text in which each {slot} stands once, plainly, in this order."""
         text = self.text(key)
-        try:
-            slots = {name for _, name, _, _ in Formatter().parse(text) if name is not None}
-        except ValueError as error:
-            raise self.error(f"'{key}' has a stray brace ({error})", key) from None
-        if slots - allowed:
-            raise self.error(f"'{key}' has an unknown placeholder {{{sorted(slots - allowed)[0]}}}", key)
-        if required - slots:
-            raise self.error(f"'{key}' lacks {{{sorted(required - slots)[0]}}}", key)
+        found = re.findall(r"\{[^{}\n]*\}", text) if key == "line" else re.findall(r"\{\w*\}", text)
+        if found != [f"{{{slot}}}" for slot in slots]:
+            wanted = " then ".join(f"{{{slot}}}" for slot in slots)
+            raise self.error(f"'{key}' must hold {wanted}, once and nothing else in braces", key)
         return text
 
     def number(self, key: str, low: float, high: float, default: float | None = None) -> float:
@@ -125,6 +126,12 @@ class _File:
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
             raise self.error(f"'{key}' must be a number from {low:g} to {high:g}", key)
         return value
+
+    def whole_number(self, key: str, high: int, default: int) -> int:
+        value = self.number(key, 0, high, default)
+        if value != int(value):
+            raise self.error(f"'{key}' must be a whole number", key)
+        return int(value)
 
     def tables(self, key: str, at_least: int = 0) -> list[dict[str, Any]]:
         self._seen.add(key)
@@ -142,7 +149,10 @@ class _File:
 def _field(file: _File, row: dict[str, Any], index: int) -> Field:
     identifier = row.get("id")
     if not isinstance(identifier, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", identifier):
-        raise file.error(f"field {index + 1}: 'id' must be lower-case letters, digits and _", str(identifier or "[[fields]]"))
+        message = f"field {index + 1}: 'id' must be lower-case letters, digits and _"
+        raise (
+            file.error(message, identifier) if isinstance(identifier, str) and identifier else file.error(message, "[[fields]]", index + 1)
+        )
     if row.get("kind") != "yes_no":
         raise file.error(f"field '{identifier}': 'kind' must be \"yes_no\"", identifier)
     for key in ("label", "meaning"):
@@ -157,12 +167,14 @@ def _field(file: _File, row: dict[str, Any], index: int) -> Field:
 
 
 def _profile(file: _File, fields: tuple[Field, ...]) -> Profile:
-    name, language = file.path.name.split(".")[:2]
+    name, _, language = file.path.stem.rpartition(".")
+    if "." in name:
+        raise file.error("the file's name must be <profile>.<language>.toml")
     if language not in LANGUAGES:
         raise file.error(f"the file's name gives the unknown language '{language}'; known: {', '.join(LANGUAGES)}")
     ids = [f.id for f in fields]
     system = file.text("system")
-    line = file.template("line", {"label", "value"}, {"label", "value"})
+    line = file.template("line", ["label", "value"])
     yes, no = file.text("yes").strip(), file.text("no").strip()
     if not yes or not no or yes.startswith(no) or no.startswith(yes):
         raise file.error("'yes' and 'no' must be two words, neither the start of the other", "yes")
@@ -182,18 +194,24 @@ def _profile(file: _File, fields: tuple[Field, ...]) -> Profile:
     if len(set(labels.values())) < len(labels):
         twice = next(v for v in labels.values() if list(labels.values()).count(v) > 1)
         raise file.error(f"two fields have the label '{twice}'", twice)
+    for one in labels.values():
+        for other in labels.values():
+            if other.casefold().endswith(f" {one}".casefold()):
+                raise file.error(f"the label '{other}' ends with the label '{one}', so an answer could be taken for the other's", other)
     demonstrations = []
-    for row in file.tables("demonstrations"):
+    for number, row in enumerate(file.tables("demonstrations"), 1):
         document, stated = row.get("document"), row.get("yes")
         if set(row) != {"document", "yes"} or not isinstance(document, str) or not isinstance(stated, list):
-            raise file.error("a demonstration needs 'document' (a text) and 'yes' (a list of field ids), nothing else", "[[demonstrations]]")
+            raise file.error(
+                "a demonstration needs 'document' (a text) and 'yes' (a list of field ids), nothing else", "[[demonstrations]]", number
+            )
         for identifier in stated:
             if identifier not in ids:
-                raise file.error(f"a demonstration names the unknown field '{identifier}'", f'"{identifier}"')
-        demonstrations.append(Demonstration(document, frozenset(stated)))
+                raise file.error(f"a demonstration names the unknown field '{identifier}'", str(identifier))
+        demonstrations.append(Demonstration(normalise(document.strip()).text, frozenset(stated)))
     profile = Profile(
-        name, language, system, file.template("document", {"document"}, {"document"}), line, yes, no, labels,
-        tuple(demonstrations), int(file.number("window_turns", 0, 1000, 0)), int(file.number("overlap_turns", 0, 100, 1)),
+        name, language, system, file.template("document", ["document"]), line, yes, no, labels,
+        tuple(demonstrations), file.whole_number("window_turns", 1000, 0), file.whole_number("overlap_turns", 100, 1),
     )  # fmt: skip
     if profile.window_turns and profile.overlap_turns >= profile.window_turns:
         raise file.error("'overlap_turns' must be smaller than 'window_turns'", "overlap_turns")

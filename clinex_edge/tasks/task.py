@@ -48,7 +48,7 @@ class Profile:
 
     def answer(self, fields: list[str], yes: frozenset[str]) -> str:
         """The whole answer in which the given fields are yes, as a model should write it."""
-        lines = (self.line.format(label=self.labels[f], value=self.yes if f in yes else self.no) for f in fields)
+        lines = (self.line.replace("{label}", self.labels[f]).replace("{value}", self.yes if f in yes else self.no) for f in fields)
         return "".join(lines).rstrip()
 
 
@@ -91,7 +91,7 @@ class Task:
         messages = [("system", system)] if system else []
         for number, example in enumerate(profile.demonstrations):
             start = (number * len(ids)) // max(1, len(profile.demonstrations)) if order == "varied" else 0
-            messages.append(("user", profile.document.replace("{document}", example.document.strip())))
+            messages.append(("user", profile.document.replace("{document}", example.document)))
             messages.append(("assistant", profile.answer(ids[start:] + ids[:start], example.yes)))
         messages.append(("user", profile.document.replace("{document}", document)))
         return messages

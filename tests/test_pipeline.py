@@ -1,0 +1,101 @@
+"""Documents to records through the public API, on the embedded model."""
+
+import pytest
+
+import clinex_edge
+from clinex_edge.decoding import Decision
+from clinex_edge.documents import Document
+from clinex_edge.errors import InputError
+from clinex_edge.llama.model import LoadOptions
+from clinex_edge.pipeline.extract import Extractor, _any
+from clinex_edge.pipeline.pipeline import Pipeline
+from clinex_edge.tasks import load_task
+
+CALL = "پرستار: تب داره؟\nهمراه: نه، تب نداره.\nپرستار: درد چی؟\nهمراه: بله، از دیشب خیلی درد داره."
+
+
+def test_the_three_lines_of_the_readme() -> None:
+    with clinex_edge.Pipeline(options=LoadOptions(threads=1)) as pipeline:
+        record = pipeline.extract(CALL)
+    assert record.status == "complete"
+    assert record.language == "fa"
+    assert [turn.turn for turn in record.translation] == [1, 2, 3, 4]
+
+
+def test_english_is_not_translated(pipeline: Pipeline) -> None:
+    record = pipeline.extract("Nurse: Does he have a fever?\nSon: No, he does not have a fever.")
+    assert record.language == "en"
+    assert record.translation == []
+    assert "translator" not in record.provenance
+
+
+def test_persian_can_be_read_directly() -> None:
+    with Pipeline(translate=False, options=LoadOptions(threads=1)) as pipeline:
+        record = pipeline.extract(CALL)
+    assert record.translation == []
+    assert record.provenance["profile"] == "compact.fa"
+
+
+def test_a_record_is_the_same_whatever_was_read_before(pipeline: Pipeline) -> None:
+    other = "همراه: سلام، بابام شیش روزه شکمش کار نکرده و حالت تهوع داره."
+    first = pipeline.extract(CALL)
+    pipeline.extract(other)
+    again = pipeline.extract(CALL)
+    assert [t.text for t in first.translation] == [t.text for t in again.translation]
+    for name, feature in first.features.items():
+        assert feature.value == again.features[name].value
+        assert feature.p_yes == pytest.approx(again.features[name].p_yes, abs=0.02)
+
+
+def test_shared_prompt_tokens_are_not_computed_again(pipeline: Pipeline) -> None:
+    before = pipeline.counters
+    pipeline.extract(CALL)
+    used = pipeline.counters - before
+    assert used.cached > 0
+    assert used.prompt > 0
+
+
+def test_plain_strings_are_checked_like_files(pipeline: Pipeline) -> None:
+    with pytest.raises(InputError, match="empty"):
+        pipeline.extract("  \n ")
+
+
+def test_windows_are_recorded_and_cover_the_document(pipeline: Pipeline) -> None:
+    record = pipeline.extract("\n".join(f"Son: He drank a glass of water at {n} o'clock." for n in range(1, 8)))
+    assert record.windows[0][0] == 1
+    assert record.windows[-1][1] == 7
+    assert all(b[0] <= a[1] for a, b in zip(record.windows, record.windows[1:], strict=False))
+
+
+def test_a_turn_that_cannot_fit_leaves_every_field_unanswered() -> None:
+    with Pipeline(options=LoadOptions(ctx_size=160, threads=1)) as pipeline:
+        record = pipeline.extract("Son: Hello.\nSon: " + "he has pain and fever and " * 40)
+    assert record.status == "partial"
+    assert {feature.value for feature in record.features.values()} == {None}
+    assert all("Turn 2" in (feature.reason or "") for feature in record.features.values())
+
+
+def test_a_small_context_reads_more_windows_and_finds_the_same_symptom() -> None:
+    task = load_task("palliative-call")
+    text = "\n".join(["Son: The weather is good today."] * 6 + ["Son: My father has a lot of pain in his back."])
+    with Pipeline(options=LoadOptions(threads=1)) as wide, Pipeline(options=LoadOptions(ctx_size=128, threads=1)) as narrow:
+        turns = [turn.for_model for turn in Document.from_text(text).turns]
+        for p in (wide, narrow):
+            extractor = Extractor(p._model(p.extractor_spec), task, "compact", "en", "joint")
+            assert extractor(turns).decisions["pain"].yes
+
+
+@pytest.mark.parametrize(
+    ("windows", "value"),
+    [
+        ([Decision(False, 0.1), Decision(True, 0.8)], True),
+        ([Decision(False, 0.1), Decision(False, 0.3)], False),
+        ([Decision(False, 0.1), Decision(None, None, reason="x")], None),
+        ([Decision(True, 0.9), Decision(None, None, reason="x")], True),
+        ([Decision(None, None, reason="x")], None),
+    ],
+)
+def test_any_window_says_yes(windows: list[Decision], value: bool | None) -> None:
+    assert _any(windows).yes is value
+    if value is not None:
+        assert _any(windows).p_yes == max(d.p_yes for d in windows if d.p_yes is not None)

@@ -1,0 +1,118 @@
+"""Checks on translations and what is done about a doubtful one."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from clinex_edge.documents import Document
+from clinex_edge.errors import ContextError
+from clinex_edge.pipeline.translate import Translator, loops
+from clinex_edge.tasks import TranslationPrompt
+
+PROMPT = TranslationPrompt("test", "translate", "T:{turn}", "D:{document}\nT:{turn}", -0.5, "")
+
+
+class FakeModel:
+    """Answers each prompt from a table; one character a token. `sure` sets the probability of every token."""
+
+    ctx_size = 4000
+    END = 0
+
+    def __init__(self, answers: dict[str, str], sure: dict[str, float] | None = None):
+        self.answers, self.sure, self.asked = answers, sure or {}, []
+
+    def tokenize(self, text: str, special: bool = False) -> list[int]:
+        return [ord(c) for c in text]
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        return "".join(map(chr, tokens))
+
+    def is_end(self, token: int) -> bool:
+        return token == self.END
+
+    def chat_tokens(self, messages: Sequence[tuple[str, str]]) -> list[int]:
+        self.asked.append(messages[-1][1])
+        return self.tokenize(messages[-1][1])
+
+    def prefill(self, prompt: Sequence[int], room: int = 0) -> np.ndarray:
+        asked = self.detokenize(prompt)
+        self.text, self.at, self.p = self.answers[asked], 0, self.sure.get(asked, 0.9)
+        return self._logits()
+
+    def extend(self, tokens: Sequence[int]) -> np.ndarray:
+        return self._logits()
+
+    def _logits(self) -> np.ndarray:
+        logits = np.full(2000, np.log((1 - self.p) / 1999), np.float32)
+        logits[ord(self.text[self.at]) if self.at < len(self.text) else self.END] = np.log(self.p)
+        self.at += 1
+        return logits
+
+
+def translate(model: FakeModel, text: str, prompt: TranslationPrompt = PROMPT):
+    return Translator(model, prompt)(Document.from_text(text, language="fa"))  # type: ignore[arg-type]
+
+
+def test_a_good_turn_is_translated_once_with_the_document_as_context() -> None:
+    model = FakeModel({"D:سلام\nT:سلام": "Hello"})
+    (turn,) = translate(model, "سلام")
+    assert (turn.text, turn.doubt) == ("Hello", None)
+    assert turn.mean_logprob == pytest.approx(np.log(0.9), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("answer", "doubt"),
+    [("", "empty"), ("سلام", "untranslated"), ("no and " * 200, "looping"), ("abcdefgh " * 3 + "x" * 9999, "cut")],
+)
+def test_a_bad_turn_is_tried_again_without_the_document_and_marked_if_that_does_not_help(answer: str, doubt: str) -> None:
+    good = FakeModel({"D:سلام\nT:سلام": answer, "T:سلام": "Hello"})
+    assert [(t.text, t.doubt) for t in translate(good, "سلام")] == [("Hello", None)]
+    bad = FakeModel({"D:سلام\nT:سلام": answer, "T:سلام": answer})
+    assert translate(bad, "سلام")[0].doubt == doubt
+
+
+def test_an_improbable_turn_is_tried_sentence_by_sentence() -> None:
+    text = "تب دارد ۳۸٫۵ درجه. درد هم دارد."
+    whole, first, second = "T:تب دارد 38.5 درجه. درد هم دارد.", "T:تب دارد 38.5 درجه.", "T:درد هم دارد."
+    prompt = TranslationPrompt("test", "", "T:{turn}", "", -0.5, "")
+    document = Document("d", "", text, "fa", Document.from_text("تب دارد", language="fa").turns)
+    turns = (type(document.turns[0])(1, 0, len(text), text),)
+    model = FakeModel({whole: "?", first: "Fever 38.5.", second: "Pain too."}, {whole: 0.1})
+    (turn,) = Translator(model, prompt)(Document("d", "", text, "fa", turns))  # type: ignore[arg-type]
+    assert (turn.text, turn.doubt) == ("Fever 38.5. Pain too.", None)
+
+
+def test_a_turn_that_stays_empty_is_passed_on_in_the_source_language_and_marked() -> None:
+    model = FakeModel({"D:تب دارد\nT:تب دارد": "", "T:تب دارد": ""})
+    (turn,) = translate(model, "تب دارد")
+    assert (turn.text, turn.doubt) == ("تب دارد", "empty")
+
+
+def test_the_document_is_left_out_where_it_does_not_fit() -> None:
+    lines = ["ا" * 30 + str(n) for n in range(1, 8)]
+    model = FakeModel({f"T:{line}": "ok" for line in lines})
+    model.ctx_size = 300
+    assert [t.text for t in translate(model, "\n".join(lines))] == ["ok"] * 7
+
+
+def test_a_turn_too_long_for_the_translator_is_an_error_that_names_no_text() -> None:
+    model = FakeModel({})
+    model.ctx_size = 100
+    with pytest.raises(ContextError) as error:
+        translate(model, "راز" * 60)
+    assert "راز" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "looping"),
+    [
+        ("no, no, no, he is fine", False),
+        ("the pain the pain the pain the pain the pain the pain", True),
+        ("he has a fever and he has a fever", False),
+        ("a b c d e f " * 4, True),
+        ("", False),
+    ],
+)
+def test_loops(text: str, looping: bool) -> None:
+    assert loops(text) is looping
