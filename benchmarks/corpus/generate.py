@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 
 from benchmarks.corpus import noise
+from benchmarks.corpus.frames import Frames
 from benchmarks.corpus.phrasings import FIELDS, LABEL, Phrasing, load
 from clinex_edge import _toml
 
@@ -79,12 +80,18 @@ def _lexicon() -> dict[str, list[list[str]]]:
 class Generator:
     """Draws calls from one split of the phrasings ("train" or "test").
 
-    `density` scales how many fields a call states; `disturbance` how noisy the Persian is (0 to 1).
+    `density` scales how many fields a call states, `distraction` is the chance that it mentions a field without stating it,
+    `framed` that a wording is made of a frame and a complaint (for training; never one that is held out),
+    `disturbance` how noisy the Persian is (0 to 1).
     """
 
-    def __init__(self, split: str, seed: int, density: float = 1.0, disturbance: float = 1.0):
+    def __init__(
+        self, split: str, seed: int, density: float = 1.0, distraction: float = 0.17, framed: float = 0.0, disturbance: float = 1.0
+    ):
         self.random = random.Random(seed)
-        self.density, self.disturbance = density, disturbance
+        self.density, self.distraction, self.framed, self.disturbance = density, distraction, framed, disturbance
+        self._frames = Frames() if framed else None
+        self._held_out = {_letters(" ".join(p.fa)) for p in load() if p.held_out}
         self.by_kind: dict[tuple[str | None, str, str], list[Phrasing]] = defaultdict(list)
         for phrasing in load():
             if phrasing.held_out == (split == "test"):
@@ -115,7 +122,7 @@ class Generator:
             if r.random() < 0.15:
                 exchanges += self._exchange(f, "positive", voice)
         for f in FIELDS:
-            if f not in positive and r.random() < 0.17:
+            if f not in positive and r.random() < self.distraction:
                 kind = r.choices(NEGATIVE_KINDS, [3, 1, 1, 1, 0 if voice == "S" else 3])[0]
                 exchanges += self._exchange(f, kind, voice)
         while r.random() < min(0.5, 0.15 * self.density):
@@ -132,11 +139,19 @@ class Generator:
                 return choice
         return None
 
+    def _framed(self, field: str | None, kind: str, voice: str) -> Phrasing | None:
+        """A wording made of a frame and a complaint, as often as `framed` says."""
+        if field is None or self._frames is None or self.random.random() >= self.framed:
+            return None
+        phrasing = self._frames.draw(self.random, field, kind, voice)
+        return None if phrasing is None or _letters(" ".join(phrasing.fa)) in self._held_out else phrasing
+
     def _exchange(self, field: str | None, kind: str, voice: str) -> list[list[Utterance]]:
         """An exchange of one or two utterances made from one phrasing, or nothing where the split has none."""
         r, fill = self.random, self._filler.fill
         by_nurse = {"question": 1.0, "statement": 0.35, "hypothetical": 0.4}.get(kind, 0.0) if voice != "S" else 0.0
-        phrasing = self._draw(field, kind, "N" + voice if r.random() < by_nurse else voice)
+        voices = "N" + voice if r.random() < by_nurse else voice
+        phrasing = self._framed(field, kind, voices[0]) or self._draw(field, kind, voices)
         if phrasing is None:
             return []
         teller = "N" if phrasing.voice == "N" else voice
@@ -213,6 +228,11 @@ class _Filler:
                 pair = self.random.choice(_lexicon()[slot])
             fa, en = fa.replace(f"{{{slot}}}", pair[0]), en.replace(f"{{{slot}}}", pair[1])
         return fa, en
+
+
+def _letters(text: str) -> str:
+    """The letters of a text alone, to compare wordings."""
+    return "".join(c for c in text if c.isalpha())
 
 
 def _sentence(text: str) -> str:

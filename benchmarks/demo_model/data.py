@@ -24,7 +24,7 @@ LABELS = {
     "respiratory_complaints": "breath", "insurance_cost_issues": "cost", "urinary_issues": "urine", "pain": "pain",
     "gastrointestinal_issues": "gut",
 }  # fmt: skip
-SLOT_WEIGHT = 4.0  # an answer counts as much as four words of a translation
+SLOT_WEIGHT = 10.0  # an answer counts as much as ten words of a translation
 QWEN2_SPLIT = (  # the pre-tokenizer that llama.cpp calls "qwen2"
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -71,7 +71,7 @@ class Examples:
     def __init__(self, tokenizer: Tokenizer, seed: int):
         self.tokenizer = tokenizer
         self.random = random.Random(seed)
-        self.generator = Generator("train", seed=seed + 1, density=2.2)
+        self.generator = Generator("train", seed=seed + 1, density=1.4, distraction=0.35, framed=0.5)
         self.id: dict[str, int] = tokenizer.get_vocab()
         self.label = {f: self._encode(f" {label}", 0.0) for f, label in LABELS.items()}
         self.choice = {True: self._encode(" yes", 0.0), False: self._encode(" no", 0.0)}
@@ -94,7 +94,7 @@ class Examples:
         while True:
             call = self.generator.call(min_turns=3, max_turns=14)
             examples = [self.translation(t.fa, t.en) for t in call.turns]
-            language, size = self.random.choice(["fa", "en"]), self.random.choice([1, 2, 2, 3])
+            language, size = self.random.choice(["fa", "en"]), self.random.choice([1, 2, 2])
             for first in range(0, max(1, len(call.turns) - (size > 1)), max(1, size - 1)):
                 examples.append(self.extraction(call, first, first + size, language))
             yield examples

@@ -76,10 +76,10 @@ class Document:
 
 def split_turns(text: str) -> tuple[Turn, ...]:
     """Lines that start with a speaker are turns, and a line without one goes on with the turn before;
-    where fewer than half of the lines name a speaker, sentences are the turns."""
+    where fewer than half of the lines name a speaker, or there is but one line, sentences are the turns."""
     lines = [(m.start(), m.end()) for m in re.finditer(r"[^\n]+", text) if m.group().strip()]
     labelled = [bool(_SPEAKER.match(text, start)) for start, _ in lines]
-    if sum(labelled) * 2 >= len(lines):
+    if len(lines) > 1 and sum(labelled) * 2 >= len(lines):
         spans: list[tuple[int, int]] = []
         for (start, end), is_new in zip(lines, labelled, strict=True):
             if is_new or not spans:

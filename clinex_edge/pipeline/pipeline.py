@@ -51,6 +51,7 @@ class Pipeline:
         self.translator_spec = find(translator, "translator")
         self._options, self._progress = options, progress
         self._models: dict[str, Model] = {}
+        self._fingerprints: dict[str, str] = {}
         self._translator: Translator | None = None
         self._extractors: dict[str, Extractor] = {}
         self._load_seconds = 0.0
@@ -95,7 +96,7 @@ class Pipeline:
                 translation = self.translate(document)
             except ContextError as error:
                 unanswered = {f: Feature.unanswered(str(error)) for f in self.task.field_ids}
-                return Record.of(document, self.task.name, unanswered, provenance=self._provenance(translated))
+                return Record.of(document, self.task.name, unanswered, provenance=self._provenance(extractor, translated))
             turns = [turn.text for turn in translation]
         stopwatch.lap("translate_s")
         extraction = extractor(turns, lambda done, total: self._progress("extracting", done, total))
@@ -106,7 +107,7 @@ class Pipeline:
             {name: Feature.of(decision) for name, decision in extraction.decisions.items()},
             translation=translation,
             windows=[(first + 1, last) for first, last in extraction.windows],
-            provenance=self._provenance(translated),
+            provenance=self._provenance(extractor, translated),
             timings=stopwatch.timings(),
         )
 
@@ -127,15 +128,14 @@ class Pipeline:
             self._extractors[language] = Extractor(self._model(spec), self.task, spec.profile, language, self.decoder)
         return self._extractors[language]
 
-    def _provenance(self, translated: bool) -> dict[str, Any]:
-        language = next(reversed(self._extractors))
+    def _provenance(self, extractor: Extractor, translated: bool) -> dict[str, Any]:
         result = {
             "clinex_edge": __version__,
             "llama_cpp": build_info(),
             "decoder": self.decoder,
-            "profile": f"{self.extractor_spec.profile}.{language}",
+            "profile": f"{extractor.profile.name}.{extractor.profile.language}",
             "task_sha256": self.task.sha256,
-            "prompt_sha256": self._extractors[language].prompt_sha256,
+            "prompt_sha256": extractor.prompt_sha256,
             "extractor": self._model_provenance(self.extractor_spec),
         }
         if translated and self._translator:
@@ -144,13 +144,11 @@ class Pipeline:
         return result
 
     def _model_provenance(self, spec: ModelSpec) -> dict[str, Any]:
-        header = self._model(spec).header
-        return {
-            "name": spec.name,
-            "file": spec.path.name,
-            "sha256": sha256_of(spec.path),
-            "quantization": header.quantization,
-        }
+        key = str(spec.path)
+        if key not in self._fingerprints:
+            self._fingerprints[key] = sha256_of(spec.path)
+        quantization = self._model(spec).header.quantization
+        return {"name": spec.name, "file": spec.path.name, "sha256": self._fingerprints[key], "quantization": quantization}
 
     @property
     def load_seconds(self) -> float:
