@@ -103,13 +103,10 @@ def test_a_file_below_a_file_is_refused(capsys, call):
 
 def test_a_path_that_the_system_refuses_is_reported_like_any_other(capsys, tmp_path):
     path = tmp_path / ("a" * 300)
-    # BUG files/read.py:31: is_dir() stands outside the try; an over-long name, and for other users than root a folder that may
-    # not be entered, end in "Internal error (OSError)" and stop the whole batch.
     says(run(capsys, "extract", path), 1, path, "cannot be read")
 
 
 def test_a_closed_standard_input_is_reported(tmp_path):
-    # BUG files/read.py:29: sys.stdin is None then: "Internal error (AttributeError)".
     says(spawn("translate", "-", stdin=None, preexec_fn=lambda: os.close(0)), 1, "standard input")
 
 
@@ -129,8 +126,6 @@ def test_a_name_that_is_no_utf8_is_written_as_valid_json(capsys, tmp_path):
     with open(path, "w", encoding="utf-8") as file:
         file.write(ENGLISH)
     output = tmp_path / "out.jsonl"
-    # BUG files/write.py:16: lone surrogates of such a name (files from a Windows stick) cannot be encoded: "Internal error
-    # (UnicodeEncodeError)" after all the work, or bytes that are no UTF-8 on stdout.
     done = run(capsys, "extract", os.fsdecode(path), "--output", output)
     says(done, 0)
     assert json.loads(output.read_text(encoding="utf-8"))["source"].startswith("call-")
@@ -280,7 +275,6 @@ def test_a_model_of_an_unknown_architecture_is_status_four(call, tmp_path):
         "models = 5\n",
         "[models.mine]\n",
         "[models.mine]\nfile = 5\n",
-        # BUG models/registry.py:58-60,71: neither of these is caught; "Internal error (ValueError)" and "(TypeError)".
         'defaults = "mine"\n',
         '[models.mine]\nfile = "x.gguf"\nctx_size = "big"\n',
     ],
@@ -322,7 +316,6 @@ def test_a_prompt_that_fills_the_context_is_an_error(capsys, call):
 def test_no_context_is_advised_that_the_model_does_not_have(capsys, call, demo):
     done = run(capsys, "extract", call, "--model", "wordy")
     says(done, 1, f"fill the context of {demo.header.context_length} tokens", "a model with a larger context")
-    # BUG pipeline/extract.py:39: "Give --ctx-size 2740 or more", which then gives the same error.
     assert all(int(size) <= demo.header.context_length for size in re.findall(r"--ctx-size (\d+)", done.stderr))
 
 
@@ -423,7 +416,6 @@ def test_an_output_where_nothing_can_be_created_is_refused(capsys, call):
 def test_an_output_that_is_no_regular_file_is_not_replaced_by_one(capsys, call, tmp_path):
     output = tmp_path / "pipe"
     os.mkfifo(output)
-    # BUG atomic.py:13-20: os.replace puts a plain file in the place of a FIFO or device; as root, --output /dev/null destroys it.
     says(run(capsys, "extract", call, "--output", output), 1, output, "cannot be written")
     assert stat.S_ISFIFO(output.stat().st_mode)
 

@@ -256,7 +256,6 @@ def test_an_old_output_is_replaced_and_loses_its_open_mode(capsys, call, tmp_pat
 def test_a_pipe_carries_utf8_whatever_the_locale(tmp_path):
     path = tmp_path / "تماس.txt"
     path.write_text(ENGLISH, encoding="utf-8")
-    # BUG cli/main.py:43: stdout keeps the locale's encoding; cp1252, usual in Windows pipes, ends in "Internal error (UnicodeEncodeError)".
     done = spawn("extract", path, env={"PYTHONIOENCODING": "cp1252"})
     assert done.status == 0, done.stderr
     assert done.records[0]["source"] == "تماس.txt"
@@ -300,7 +299,6 @@ def test_a_terminal_shows_a_table_of_all_fields_within_eighty_columns(call):
 def test_a_table_shows_a_name_with_square_brackets_as_it_is(capsys, tmp_path):
     path = tmp_path / "call[a].txt"
     path.write_text(ENGLISH, encoding="utf-8")
-    # BUG cli/table.py:16: the title is read as rich markup, so "[a]" vanishes (and a path with "[/b]" raises MarkupError).
     assert "call[a] · en" in run(capsys, "extract", path, "--format", "table").stdout
 
 
@@ -386,7 +384,6 @@ def test_tasks_check_names_file_and_line_of_a_broken_translation_prompt(capsys, 
 def test_tasks_check_names_the_line_of_the_field_itself(capsys, tmp_path):
     first = '[[fields]]\nid = "fever"\nkind = "yes_no"\nlabel.en = "fever"\nmeaning.en = "Hot, with or without pain."\n'
     (tmp_path / "task.toml").write_text(f'name = "x"\ntitle = "x"\n{first}[[fields]]\nid = "pain"\nkind = "number"\n', encoding="utf-8")
-    # BUG tasks/load.py, _File.error: any line that contains the id counts, here the other field's meaning in line 7.
     assert f"{tmp_path / 'task.toml'}:9: field 'pain'" in run(capsys, "tasks", "check", tmp_path).stderr
 
 

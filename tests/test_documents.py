@@ -58,7 +58,6 @@ def test_every_variant_of_zwnj_becomes_one_between_letters(mark):
     [
         (f"{ZWNJ}درد", "درد"),
         (f"درد{ZWNJ}", "درد"),
-        # BUG: normalise.py, `normalise` skips a space behind ZWNJ before the ZWNJ is taken out, and glues the two words
         (f"درد{ZWNJ} دارد", "درد دارد"),
         (f"درد {ZWNJ}دارد", "درد دارد"),
         (f"درد {ZWNJ} دارد", "درد دارد"),
@@ -89,13 +88,11 @@ def test_presentation_forms_become_letters(source, expected):
     assert normalise(source).text == expected
 
 
-# BUG: normalise.py, `_fold` drops no vowel sign that NFKC takes out of a presentation form, so " ٌّ" stays in the text.
 @pytest.mark.parametrize("form", ["\ufc5e", "\ufe70", "\ufe76", "\ufe7d"])
 def test_vowel_signs_in_presentation_form_are_dropped(form):
     assert not any(unicodedata.combining(c) for c in normalise(f"مد{form}ت").text)
 
 
-# BUG: normalise.py, `_fold` drops a combining madda or hamza that belongs to the letter, so decomposed "آب" becomes "اب".
 @pytest.mark.parametrize("word", ["آب", "مسئول", "مؤثر", "أحمد"])
 def test_decomposed_letters_give_the_same_text_as_composed_ones(word):
     assert normalise(unicodedata.normalize("NFD", word)).text == normalise(word).text
@@ -127,7 +124,6 @@ def test_english_is_left_alone():
     assert normalise(text).text == text
 
 
-# BUG: normalise.py, `_fold` drops carriage return, form feed and their like instead of parting words (U+2028 and U+2029 are fine).
 @pytest.mark.parametrize("break_", ["\r", "\x0b", "\x0c", "\x85", "\u2028", "\u2029", "\n", "\r\n", "\t", "\u3000"])
 def test_words_on_two_lines_of_a_turn_stay_two_words(break_):
     text = f"تب{break_}ندارد"
@@ -204,7 +200,6 @@ def test_mixed_text_maps_word_by_word():
         assert result.normalised_span(start, end) == (at, at + len(word))
 
 
-# BUG: normalise.py, `source_span`: a range that ends inside what one source character gave (ligature, ellipsis) maps to an empty slice.
 @pytest.mark.parametrize("source", ["ﻻ", "درد…", "ﻻغر و ﷲ"])
 def test_a_part_of_what_one_character_gave_maps_to_that_character(source):
     result = normalise(source)
@@ -282,8 +277,6 @@ def test_such_a_line_starts_no_turn(line):
     assert texts(f"Nurse: a\nPatient: b\n{line}\nNurse: c") == ["Nurse: a", f"Patient: b\n{line}", "Nurse: c"]
 
 
-# BUG: document.py, `split_turns` wants more than half of the lines labelled; its docstring keeps sentences for fewer than half.
-# Hit by every transcript with the speaker on a line of its own.
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -295,7 +288,6 @@ def test_a_dialogue_with_half_of_its_lines_labelled_is_split_at_the_speakers(tex
     assert texts(text) == expected
 
 
-# BUG: document.py, `_SPEAKER`: "Dr. Karimi" is no speaker because of the full stop: her words go to the patient's turn.
 def test_a_speaker_may_have_a_title():
     lines = ["Nurse: hello", "Patient: pain", "Dr. Karimi: since when?", "Patient: yesterday", "Nurse: ok"]
     assert texts("\n".join(lines)) == lines

@@ -143,7 +143,6 @@ def test_block_sizes_are_those_of_ggml():
     assert {kind: (values(kind), size(kind)) for kind in gguf._BLOCKS} == gguf._BLOCKS
 
 
-# BUG: gguf.py, `_BLOCKS` lacks nvfp4 (40) and q1_0 (41), which the bundled ggml has: such models are called damaged.
 @pytest.mark.parametrize("kind", range(42))
 def test_every_type_of_ggml_is_known(kind):
     if ggml("ggml_blck_size", ctypes.c_int64)(kind):  # 0: removed from ggml
@@ -251,8 +250,6 @@ def test_a_hostile_file_is_a_model_error(tmp_path, content, message):
     assert caught.value.hint
 
 
-# BUG: gguf.py, `_parse` does not check the types that `GgufHeader` relies on: its properties then raise TypeError or ValueError,
-# and Model(path), which asks for context_length, passes them on.
 @pytest.mark.parametrize(
     "wrong",
     [

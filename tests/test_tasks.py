@@ -224,7 +224,6 @@ def test_a_broken_file_is_reported_with_its_line(folder, file, old, new, message
     assert caught.value.hint
 
 
-# BUG: load.py, `_profile` hands whatever stands in the list to `_File.error`, whose re.escape ends in a TypeError.
 @pytest.mark.parametrize("stated", ['[["pain"]]', "[3]", "[true]", "[{}]", "[2026-01-01]"])
 def test_a_demonstration_of_something_else_than_a_field_is_reported(folder, stated):
     edit(folder / COMPACT, LAST, demonstration(f'document = ""\nyes = {stated}'))
@@ -232,8 +231,6 @@ def test_a_demonstration_of_something_else_than_a_field_is_reported(folder, stat
         read_task(folder)
 
 
-# BUG: load.py, `_File.error` takes quoted words in comments and in other values for the key; "[labels]" is no key to it.
-# Proposed: first the line that begins with the key (after [ or [[), then a quoted word, and no comment lines.
 @pytest.mark.parametrize(
     ("file", "old", "new", "marker"),
     [
@@ -256,7 +253,6 @@ def test_the_line_is_where_the_key_stands_not_where_its_letters_do(folder, file,
         read_task(folder)
 
 
-# BUG: load.py, `_field` and `_profile` look for the first [[fields]] or [[demonstrations]] of the file, not for the broken one.
 @pytest.mark.parametrize(
     ("file", "old", "new", "message", "header", "number"),
     [
@@ -328,14 +324,12 @@ def test_a_task_without_profiles_is_reported(folder):
     assert str(folder) in str(caught.value)
 
 
-# BUG: load.py, `_profile` compares letter by letter, where decoders.py, `_read_answer`, looks for a label whatever its capitals.
 def test_a_label_that_ends_with_another_but_for_capitals_is_refused(folder):
     edit(folder / COMPACT, 'weakness_fatigue = "weak"', 'weakness_fatigue = "Great Pain"')
     with pytest.raises(TaskError, match="Great Pain"):
         read_task(folder)
 
 
-# BUG: load.py, `read_task` reads compact.en.v2.toml as compact.en and lets it replace compact.en.toml without a word.
 def test_a_copy_beside_a_profile_does_not_replace_it(folder):
     content = (folder / COMPACT).read_text(encoding="utf-8")
     (folder / "compact.en.v2.toml").write_text(content.replace('"extract"', '"another"'), encoding="utf-8")

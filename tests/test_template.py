@@ -141,8 +141,6 @@ def test_forced_and_chosen_tokens_of_other_lines_are_those_of_the_text(demo, lin
     assert_tokens_are_those_of_the_text(template(line, yes, no), demo.tokenize)
 
 
-# BUG: template.py, `compile_tokens` takes the common end of the choices away although one of them is nothing else, and then
-# says that the first token does not tell them apart, though it does. Proposed: while end < min(...) - start - 1.
 @pytest.mark.parametrize(("yes", "no"), [("mentioned", "not mentioned"), ("not mentioned", "mentioned")])
 @pytest.mark.parametrize("line", LINES)
 def test_one_choice_may_be_the_end_of_the_other(demo, line, yes, no):
@@ -252,10 +250,6 @@ def test_a_tokenizer_with_merges_is_followed(merges):
     assert_tokens_are_those_of_the_text(template(), merging(*merges))
 
 
-# BUG: template.py, `compile_tokens` takes len(tokenize(following)) for the length of the same text behind a value. Where a
-# tokenizer joins it differently there, `taken` is wrong, even negative, and labels are lost without a word:
-# here " yes\n", then "S" "l" ... in the answer, but "\nSleep" as one token on its own.
-# Proposed: at the end, where the tokens of all-yes or all-no are not the beginning of tokenize(their text), raise TaskError.
 @pytest.mark.parametrize(
     ("line", "known"),
     [
@@ -273,7 +267,6 @@ def test_where_a_tokenizer_cannot_be_followed_it_is_refused(line, known):
     assert_tokens_are_those_of_the_text(template(line), tokenize)
 
 
-# BUG: the same, searched for at random.
 def test_any_tokenizer_is_followed_or_refused():
     rng = random.Random(8)
     followed = 0

@@ -74,7 +74,7 @@ def parse(line: str, field: str | None) -> Phrasing:
 
 def read(path: Path) -> tuple[list[Phrasing], list[str]]:
     """The phrasings of one file, and its errors as `file:line: message`."""
-    field = path.stem.split(".")[0]
+    field = path.stem
     good, bad, seen = [], [], set()
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip() or line.startswith("#"):
