@@ -107,7 +107,7 @@ def test_a_path_that_the_system_refuses_is_reported_like_any_other(capsys, tmp_p
 
 
 def test_a_closed_standard_input_is_reported(tmp_path):
-    says(spawn("translate", "-", stdin=None, preexec_fn=lambda: os.close(0)), 1, "standard input")
+    says(spawn("translate", "-", stdin=None, preexec_fn=lambda: os.close(0)), 1, "Standard input", "Name a file")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "windows-1256"])
@@ -308,14 +308,14 @@ def full_profile(home):
 @pytest.mark.usefixtures("full_profile")
 def test_a_prompt_that_fills_the_context_is_an_error(capsys, call):
     done = run(capsys, "extract", call, "--model", "wordy", "--ctx-size", "100")
-    says(done, 1, "fill the context of 100 tokens", "a model with a larger context")
+    says(done, 1, "fill the context of 100 tokens", "Give a larger --ctx-size", "up to 1024")
     assert done.stdout == ""
 
 
 @pytest.mark.usefixtures("full_profile")
 def test_no_context_is_advised_that_the_model_does_not_have(capsys, call, demo):
     done = run(capsys, "extract", call, "--model", "wordy")
-    says(done, 1, f"fill the context of {demo.header.context_length} tokens", "a model with a larger context")
+    says(done, 1, f"fill the context of {demo.header.context_length} tokens", "use another model")
     assert all(int(size) <= demo.header.context_length for size in re.findall(r"--ctx-size (\d+)", done.stderr))
 
 
@@ -346,9 +346,9 @@ def test_a_turn_too_long_for_the_context_leaves_every_field_unanswered(capsys, t
 
 def test_translate_refuses_a_turn_too_long_for_the_context(capsys, tmp_path):
     path = tmp_path / "long.txt"
-    path.write_text(f"A: {CALL.replace(':', '')}\n".replace("\n", " ") * 60, encoding="utf-8")
+    path.write_text("\n".join(f"A: {part}" for part in ("", CALL.replace(":", "").replace("\n", " ").replace(".", "") * 60)), encoding="utf-8")
     done = run(capsys, "translate", path)
-    says(done, 1, "does not fit the translator's context", "break the turn into lines")
+    says(done, 1, "does not fit the translator's context", "Break the turn into lines")
     assert done.stdout == ""
 
 
@@ -396,7 +396,7 @@ def test_a_folder_as_output_is_refused_and_keeps_its_files(capsys, call, tmp_pat
     output = tmp_path / "results"
     output.mkdir()
     (output / "old.jsonl").write_text("old")
-    says(run(capsys, "extract", call, "--output", output), 1, output, "cannot be written", "Give another --output")
+    says(run(capsys, "extract", call, "--output", output), 1, output, "is a folder", "Name a file in it")
     assert sorted(os.listdir(tmp_path)) == ["call.txt", "results"]
     assert os.listdir(output) == ["old.jsonl"] and (output / "old.jsonl").read_text() == "old"
 

@@ -18,6 +18,7 @@ class FakeModel:
 
     ctx_size = 4000
     END = 0
+    room_advice = "advice"
 
     def __init__(self, answers: dict[str, str], sure: dict[str, float] | None = None):
         self.answers, self.sure, self.asked = answers, sure or {}, []
