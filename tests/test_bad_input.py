@@ -346,7 +346,9 @@ def test_a_turn_too_long_for_the_context_leaves_every_field_unanswered(capsys, t
 
 def test_translate_refuses_a_turn_too_long_for_the_context(capsys, tmp_path):
     path = tmp_path / "long.txt"
-    path.write_text("\n".join(f"A: {part}" for part in ("", CALL.replace(":", "").replace("\n", " ").replace(".", "") * 60)), encoding="utf-8")
+    path.write_text(
+        "\n".join(f"A: {part}" for part in ("", CALL.replace(":", "").replace("\n", " ").replace(".", "") * 60)), encoding="utf-8"
+    )
     done = run(capsys, "translate", path)
     says(done, 1, "does not fit the translator's context", "Break the turn into lines")
     assert done.stdout == ""
