@@ -22,28 +22,36 @@ def task() -> Task:
     return load_task("palliative-call")
 
 
-def prompts(model: Model, task: Task, language: str, count: int) -> list[list[int]]:
-    """Prompts of windows of fresh held-out calls."""
+def windows_of_calls(model: Model, task: Task, language: str, count: int) -> list[tuple[int, list[int]]]:
+    """The number of each of `count` fresh held-out calls with the prompt of each of its windows of two turns."""
     profile = task.profile("compact", language)
     generator = Generator("test", seed=11)
-    calls = [generator.call() for _ in range(count)]
-    texts = ["\n".join(getattr(turn, language) for turn in call.turns[:2]) for call in calls]
-    return [model.chat_tokens(task.messages(profile, text)) for text in texts]
+    result = []
+    for number in range(count):
+        lines = [getattr(turn, language) for turn in generator.call().turns]
+        texts = ["\n".join(lines[i : i + 2]) for i in range(max(1, len(lines) - 1))]
+        result += [(number, model.chat_tokens(task.messages(profile, text))) for text in texts]
+    return result
+
+
+def prompts(model: Model, task: Task, language: str, count: int) -> list[list[int]]:
+    """The prompt of the first window of each of `count` calls."""
+    return list({number: prompt for number, prompt in reversed(windows_of_calls(model, task, language, count))}.values())
 
 
 @pytest.mark.parametrize("language", ["fa", "en"])
 def test_joint_gives_the_answers_of_gbnf_on_200_documents(demo: Model, task: Task, language: str) -> None:
     template = Template.compile(task.profile("compact", language), task.field_ids)
     exceptions = []
-    for number, prompt in enumerate(prompts(demo, task, language, 200)):
+    for number, prompt in windows_of_calls(demo, task, language, 200):
         ours, reference = joint(demo, prompt, template), gbnf(demo, prompt, template)
         for field in task.field_ids:
             if ours[field].yes != reference[field].yes:
                 exceptions.append((number, field, ours[field].gap))
                 break  # later answers are conditioned on this one
-            assert ours[field].p_yes == pytest.approx(reference[field].p_yes, abs=0.02)
+            assert ours[field].p_yes == pytest.approx(reference[field].p_yes, abs=0.05)
     assert all(gap is not None and abs(gap) < NEAR_TIE for _, _, gap in exceptions), exceptions
-    assert len(exceptions) <= 2, exceptions
+    assert len(exceptions) <= 5, exceptions
 
 
 def test_free_agrees_with_joint_where_it_answers(demo: Model, task: Task) -> None:
