@@ -24,7 +24,7 @@ def loading(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("-ngl", "--gpu-layers", default=0, show_default=True, help="Layers on the GPU; -1 for all."),
         click.option("-c", "--ctx-size", type=click.IntRange(min=1), help="Context in tokens.  [default: the model's, up to 8192]"),
-        click.option("-t", "--threads", type=click.IntRange(min=1), help="CPU threads.  [default: the model's entry in models.toml, else all cores]"),
+        click.option("-t", "--threads", type=click.IntRange(min=1), help="CPU threads.  [default: as models.toml says, else all cores]"),
         click.option("--translator", metavar="NAME|FILE", help="Model that translates."),
     ):
         command = option(command)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Literal
 
 from clinex_edge.decoding.decision import Decision, decide, p_from_gap
@@ -42,30 +43,30 @@ def gbnf(model: Model, prompt: Sequence[int], template: Template) -> Decisions:
     slots = compile_tokens(template, model.tokenize)
     logits = model.prefill(prompt, 2 * room_for(slots))
     longest = sum(len(p) if isinstance(p, str) else max(map(len, p.choices)) for p in template.pieces)
-    steps: list[tuple[int, Logits]] = []
+    text = _Generated(model, template)
     with model.grammar_sampler(template.gbnf()) as sampler:
-        while len(steps) < 4 * longest:
+        while len(text.steps) < 4 * longest:
             token = sampler.sample()
             if model.is_end(token):
                 break
-            steps.append((token, logits))
+            text.add(token, logits)
             logits = model.extend([token])
-    return _read_answer(model, template, steps)
+    return text.decisions()
 
 
 def free(model: Model, prompt: Sequence[int], template: Template) -> Decisions:
     """Plain greedy text, parsed afterwards. A field whose line is absent or holds no known choice is unanswered."""
     room = model.ctx_size - len(prompt)
     logits = model.prefill(prompt, min(room_for(compile_tokens(template, model.tokenize)), MAX_FREE_TOKENS))
-    steps: list[tuple[int, Logits]] = []
-    while len(steps) < min(MAX_FREE_TOKENS, room):
+    text = _Generated(model, template)
+    while len(text.steps) < min(MAX_FREE_TOKENS, room):
         token = int(logits.argmax())
         if model.is_end(token):
             break
-        steps.append((token, logits))
-        if len(steps) < min(MAX_FREE_TOKENS, room):
+        text.add(token, logits)
+        if len(text.steps) < min(MAX_FREE_TOKENS, room):
             logits = model.extend([token])
-    return _read_answer(model, template, steps)
+    return text.decisions()
 
 
 DECODERS: dict[str, Decoder] = {"joint": joint, "independent": independent, "gbnf": gbnf, "free": free}
@@ -88,38 +89,45 @@ def room_for(slots: Sequence[TokenSlot]) -> int:
     return sum(len(s.forced) + max(map(len, s.choices)) for s in slots)
 
 
-def _read_answer(model: Model, template: Template, steps: Sequence[tuple[int, Logits]]) -> Decisions:
-    """Find each field's value in generated text; `steps` are (token, the logits it was chosen from).
+class _Generated:
+    """Text generated token by token, from which the answers are read. Of each step's logits only those that may weigh a choice are kept."""
 
-    A field counts as answered where its own label is directly followed by one of its choices, and by no other elsewhere.
-    """
-    starts = [0]
-    for token, _ in steps:
-        starts.append(starts[-1] + len(model.piece(token)))
-    text = b"".join(model.piece(token) for token, _ in steps).decode("utf-8", "surrogateescape")
-    decisions: Decisions = {}
-    for line in template.lines:
-        yes, no = (choice.strip() for choice in line.slot.choices)
-        pattern = rf"(?<!\S){re.escape(line.before.strip())}\s*({re.escape(yes)}|{re.escape(no)})(?!\w)"
-        found = list(re.finditer(pattern, text, re.IGNORECASE))
-        if not found:
-            decisions[line.slot.field] = Decision(None, None, reason="the model's text has no answer for this field")
-        elif len({m[1].lower() for m in found}) > 1:
-            decisions[line.slot.field] = Decision(None, None, reason="the model's text contradicts itself")
-        else:
-            is_yes = found[0][1].lower() == yes.lower()
-            at = len(text[: found[0].start(1)].encode("utf-8", "surrogateescape"))
-            decisions[line.slot.field] = _weigh(model, steps, starts, at, (yes, no), is_yes)
-    return decisions
+    def __init__(self, model: Model, template: Template):
+        self.model, self.template = model, template
+        self.steps: list[tuple[int, dict[int, float]]] = []  # (token, logits it was chosen from)
+        choices = {choice for line in template.lines for choice in line.slot.choices}
+        self._kept = {model.tokenize(form)[0] for choice in choices for form in (choice, choice.strip(), " " + choice.strip())}
 
+    def add(self, token: int, logits: Logits) -> None:
+        self.steps.append((token, {kept: float(logits[kept]) for kept in {*self._kept, token}}))
 
-def _weigh(model: Model, steps: Sequence[tuple[int, Logits]], starts: list[int], at: int, choices: tuple[str, str],
-           is_yes: bool) -> Decision:  # fmt: skip
-    """The probability of a choice written at byte `at`: the token that began it against the token that would have begun the other."""
-    step = max(i for i in range(len(steps)) if starts[i] <= at)
-    token, logits = steps[step]
-    lead = b"".join(model.piece(t) for t, _ in steps[step : step + 1])[: at - starts[step]].decode("utf-8", "replace")
-    other = model.tokenize(lead + choices[1 if is_yes else 0])[0]
-    gap = float(logits[token]) - float(logits[other])
-    gap = gap if is_yes else -gap
-    return Decision(is_yes, p_from_gap(gap), gap)
+    def decisions(self) -> Decisions:
+        """A field is answered where its own label is directly followed by one of its choices, and by no other elsewhere."""
+        text = b"".join(self.model.piece(token) for token, _ in self.steps).decode("utf-8", "surrogateescape")
+        decisions: Decisions = {}
+        for line in self.template.lines:
+            yes, no = (choice.strip() for choice in line.slot.choices)
+            pattern = rf"(?<!\S){re.escape(line.before.strip())}\s*({re.escape(yes)}|{re.escape(no)})(?!\w)"
+            found = list(re.finditer(pattern, text, re.IGNORECASE))
+            if not found:
+                decision = Decision(None, None, reason="the model's text has no answer for this field")
+            elif len({m[1].lower() for m in found}) > 1:
+                decision = Decision(None, None, reason="the model's text contradicts itself")
+            else:
+                at = len(text[: found[0].start(1)].encode("utf-8", "surrogateescape"))
+                decision = self._weigh(at, yes, no, is_yes=found[0][1].lower() == yes.lower())
+            decisions[line.slot.field] = decision
+        return decisions
+
+    def _weigh(self, at: int, yes: str, no: str, is_yes: bool) -> Decision:
+        """The choice written at byte `at`: the token that began it against the token that would have begun the other."""
+        ends = list(accumulate(len(self.model.piece(token)) for token, _ in self.steps))
+        step = next(i for i, end in enumerate(ends) if end > at)
+        token, logits = self.steps[step]
+        piece = self.model.piece(token)
+        lead = piece[: at - (ends[step] - len(piece))].decode("utf-8", "replace")
+        other = self.model.tokenize(lead + (no if is_yes else yes))[0]
+        if other not in logits:
+            other = self.model.tokenize(" " + (no if is_yes else yes))[0]
+        gap = logits[token] - logits[other]
+        return Decision(is_yes, p_from_gap(gap if is_yes else -gap), gap if is_yes else -gap)
