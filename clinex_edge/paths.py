@@ -1,4 +1,4 @@
-"""Where things lie. `CLINEX_HOME` puts the three personal folders under one folder of the user's choice."""
+"""Where things lie. `CLINEX_HOME` puts the personal folders under one folder of the user's choice."""
 
 import os
 from pathlib import Path
@@ -18,11 +18,6 @@ def _personal(kind: str) -> Path:
 def config_dir() -> Path:
     """The user's own `models.toml` and `prompts/`, which override the built-in ones by name."""
     return _personal("config")
-
-
-def data_dir() -> Path:
-    """Downloaded models."""
-    return _personal("data")
 
 
 def cache_dir() -> Path:

@@ -95,7 +95,9 @@ def _extract_one(pipeline: "Pipeline", path: str, identifier: str, encoding: str
 
 def _identifiers(paths: tuple[str, ...]) -> list[str]:
     """Each file's name up to the first dot; the whole path where two would be alike, numbered where it is given twice."""
-    names = ["stdin" if path == "-" else Path(path).name.split(".")[0] or Path(path).name for path in paths]
+    from clinex_edge.files.read import short_name
+
+    names = [short_name(path) for path in paths]
     unique = [path if names.count(name) > 1 else name for path, name in zip(paths, names, strict=True)]
     return [f"{name}#{unique[:i].count(name) + 1}" if name in unique[:i] else name for i, name in enumerate(unique)]
 
@@ -117,7 +119,8 @@ def _format_of(output: Path | None) -> str:
 
 
 def _notices(pipeline: "Pipeline") -> None:
-    for text in dict.fromkeys(spec.notice for spec in (pipeline.translator_spec, pipeline.extractor_spec) if spec.notice):
+    used = [pipeline.extractor_spec, *([pipeline.translator_spec] if pipeline.translates else [])]
+    for text in dict.fromkeys(spec.notice for spec in used if spec.notice):
         notice(text)
 
 

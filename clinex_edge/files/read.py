@@ -17,11 +17,15 @@ def read_document(path: str, encoding: str = "utf-8", language: str | None = Non
         raise unknown_name("encoding", encoding, list(ENCODINGS))
     name = "standard input" if path == "-" else path
     text = _decode(_bytes(path), encoding.lower(), name)
-    identifier = "stdin" if path == "-" else Path(path).name.split(".")[0] or Path(path).name
     try:
-        return Document.from_text(text, identifier, "-" if path == "-" else Path(path).name, language)
+        return Document.from_text(text, short_name(path), "-" if path == "-" else Path(path).name, language)
     except InputError as error:
         raise InputError(f"{name}: {error}", error.hint) from None
+
+
+def short_name(path: str) -> str:
+    """A file's name up to its first dot (all of it where it starts with one); "stdin" for "-"."""
+    return "stdin" if path == "-" else Path(path).name.split(".")[0] or Path(path).name
 
 
 def _bytes(path: str) -> bytes:
