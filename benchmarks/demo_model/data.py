@@ -71,7 +71,7 @@ class Examples:
     def __init__(self, tokenizer: Tokenizer, seed: int):
         self.tokenizer = tokenizer
         self.random = random.Random(seed)
-        self.generator = Generator("train", seed=seed + 1, density=1.4, distraction=0.35, framed=0.5)
+        self.generator = Generator("train", seed=seed + 1, density=1.4, distraction=0.35, framed=0.3)
         self.id: dict[str, int] = tokenizer.get_vocab()
         self.label = {f: self._encode(f" {label}", 0.0) for f, label in LABELS.items()}
         self.choice = {True: self._encode(" yes", 0.0), False: self._encode(" no", 0.0)}

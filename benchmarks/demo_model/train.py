@@ -62,7 +62,7 @@ def main(out: Path, steps: int, rate: float, threads: int, device: str) -> None:
     matrices = [p for p in model.parameters() if p.dim() == 2]
     others = [p for p in model.parameters() if p.dim() != 2]
     optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}], lr=rate, betas=(0.9, 0.98)
+        [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}], lr=rate, betas=(0.9, 0.98), fused=True
     )
     first, checkpoint = 0, out / "checkpoint.pt"
     if checkpoint.exists():
@@ -79,8 +79,9 @@ def main(out: Path, steps: int, rate: float, threads: int, device: str) -> None:
             group["lr"] = rate * min((step + 1) / 200, 1 - 0.95 * step / steps)
         inputs, targets, weights = (t.to(device) for t in tensors(next(stream)))
         counted = weights > 0
-        logits = model.head(model(inputs, dropout=0.1)[counted])
-        loss = F.cross_entropy(logits, targets[counted], reduction="none")
+        with torch.autocast(device, dtype=torch.bfloat16):
+            logits = model.head(model(inputs, dropout=0.1)[counted])
+        loss = F.cross_entropy(logits.float(), targets[counted], reduction="none")
         optimizer.zero_grad(set_to_none=True)
         ((loss * weights[counted]).sum() / weights.sum()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
