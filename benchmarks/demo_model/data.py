@@ -24,7 +24,7 @@ LABELS = {
     "respiratory_complaints": "breath", "insurance_cost_issues": "cost", "urinary_issues": "urine", "pain": "pain",
     "gastrointestinal_issues": "gut",
 }  # fmt: skip
-SLOT_WEIGHT = 10.0  # an answer counts as much as ten words of a translation
+SLOT_WEIGHT = 20.0  # an answer counts as much as twenty words of a translation
 QWEN2_SPLIT = (  # the pre-tokenizer that llama.cpp calls "qwen2"
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -71,7 +71,7 @@ class Examples:
     def __init__(self, tokenizer: Tokenizer, seed: int):
         self.tokenizer = tokenizer
         self.random = random.Random(seed)
-        self.generator = Generator("train", seed=seed + 1, density=1.4, distraction=0.35, framed=0.3)
+        self.generator = Generator("train", seed=seed + 1, density=2.2, distraction=0.3, framed=0.2)
         self.id: dict[str, int] = tokenizer.get_vocab()
         self.label = {f: self._encode(f" {label}", 0.0) for f, label in LABELS.items()}
         self.choice = {True: self._encode(" yes", 0.0), False: self._encode(" no", 0.0)}
