@@ -92,7 +92,7 @@ def read(path: Path) -> tuple[list[Phrasing], list[str]]:
 
 def load() -> list[Phrasing]:
     """Every phrasing of every file. Raises ValueError with all errors."""
-    results = [read(path) for path in sorted(FOLDER.glob("*.txt")) if "." not in path.stem]
+    results = [read(path) for path in sorted(FOLDER.glob("*.txt"))]
     if errors := [e for _, bad in results for e in bad]:
         raise ValueError("\n".join(errors))
     return [p for good, _ in results for p in good]

@@ -47,7 +47,7 @@ def tensors(batch: list[Example]) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
 
 @click.command(help=__doc__)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True)
-@click.option("--steps", default=5600, show_default=True)
+@click.option("--steps", default=14500, show_default=True)
 @click.option("--rate", default=1.5e-3, show_default=True)
 @click.option("--threads", default=2, show_default=True)
 @click.option("--device", default="cuda" if torch.cuda.is_available() else "cpu", show_default=True)

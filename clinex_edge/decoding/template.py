@@ -94,17 +94,17 @@ def compile_tokens(template: Template, tokenize: Callable[[str], list[int]]) -> 
         start = 0
         while start < min(len(yes), len(no)) and yes[start] == no[start]:
             start += 1
-        end = 0
-        while end < min(len(yes), len(no)) - start - 1 and yes[-1 - end] == no[-1 - end]:
+        end, literal = 0, len(tokenize(following))
+        while end < min(literal, len(yes) - start - 1, len(no) - start - 1) and yes[-1 - end] == no[-1 - end]:
             end += 1
         choices = tuple(yes[start : len(yes) - end]), tuple(no[start : len(no) - end])
-        if not all(choices) or not 0 <= taken <= start:
+        if not all(choices) or taken > start:
             raise TaskError(
                 f"This model's tokenizer cannot tell '{piece.choices[0].strip()}' from '{piece.choices[1].strip()}' by one token.",
                 "Choose other words for yes and no, or another line, in the prompt profile.",
             )
         result.append(TokenSlot(piece.field, tuple(yes[taken:start]), choices))
-        taken = len(tokenize(following)) - end
+        taken = literal - end
     for choice in (0, 1):
         tokens = [t for slot in result for t in (*slot.forced, *slot.choices[choice])]
         whole = tokenize("".join(p if isinstance(p, str) else p.choices[choice] for p in template.pieces))
