@@ -8,7 +8,7 @@ import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from benchmarks.corpus.phrasings import FIELDS, LABEL, Phrasing
+from benchmarks.corpus.phrasings import ENGLISH_SLOTS, FIELDS, LABEL, Phrasing
 
 FOLDER = Path(__file__).parent
 
@@ -64,7 +64,7 @@ def _problem(row: list[str]) -> str | None:
         return f"needs {pieces} part(s) in each language, separated by >>"
     if any("{x}" not in text for text in row[2:4]) or ("{y}" in row[2]) != ("{y}" in row[3]):
         return "the holes of the two languages differ"
-    slots = [sorted(s for s in re.findall(r"\{(\w+)\}", text) if s not in ("he", "him", "his", "himself", "x")) for text in row[2:4]]
+    slots = [sorted(s for s in re.findall(r"\{(\w+)\}", text) if s not in {*ENGLISH_SLOTS, "x"}) for text in row[2:4]]
     return None if slots[0] == slots[1] else "the slots of the two languages differ"
 
 

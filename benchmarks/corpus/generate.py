@@ -81,19 +81,17 @@ class Generator:
     """Draws calls from one split of the phrasings ("train" or "test").
 
     `density` scales how many fields a call states, `distraction` is the chance that it mentions a field without stating it,
-    `framed` that a wording is made of a frame and a complaint (for training; never one that is held out),
-    `disturbance` how noisy the Persian is (0 to 1).
+    `framed` that a wording is made of a frame and a complaint (for training; never one that is held out).
     """
 
-    def __init__(
-        self, split: str, seed: int, density: float = 1.0, distraction: float = 0.17, framed: float = 0.0, disturbance: float = 1.0
-    ):
+    def __init__(self, split: str, seed: int, density: float = 1.0, distraction: float = 0.17, framed: float = 0.0):
         self.random = random.Random(seed)
-        self.density, self.distraction, self.framed, self.disturbance = density, distraction, framed, disturbance
+        self.density, self.distraction, self.framed = density, distraction, framed
+        phrasings = load()
         self._frames = Frames() if framed else None
-        self._held_out = {_letters(" ".join(p.fa)) for p in load() if p.held_out}
+        self._held_out = {_letters(" ".join(p.fa)) for p in phrasings if p.held_out} if framed else set()
         self.by_kind: dict[tuple[str | None, str, str], list[Phrasing]] = defaultdict(list)
-        for phrasing in load():
+        for phrasing in phrasings:
             if phrasing.held_out == (split == "test"):
                 self.by_kind[phrasing.field, phrasing.kind, phrasing.voice].append(phrasing)
 
@@ -199,7 +197,7 @@ class Generator:
         colon = r.choice([":", ":", ":", " :"])
         turns = []
         for u in utterances:
-            fa, en = noise.persian(_sentence(u.fa), r, self.disturbance), _sentence(u.en)
+            fa, en = noise.persian(_sentence(u.fa), r), _sentence(u.en)
             if labelled:
                 fa, en = f"{labels[u.role][0]}{colon} {fa}", f"{labels[u.role][1]}: {en}"
             turns.append(Turn(fa, en, set(u.yes), set(u.needs_previous)))

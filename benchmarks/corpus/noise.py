@@ -43,32 +43,32 @@ def typo(text: str, rng: random.Random) -> str:
     return text[:i] + rng.choice([text[i + 1], text[i] * 2 + text[i + 1], text[i + 1] + text[i]]) + text[i + 2 :]
 
 
-def persian(text: str, rng: random.Random, level: float = 1.0) -> str:
-    """Persian as it arrives; `level` scales how often each disturbance strikes (0: untouched)."""
-    if rng.random() < 0.35 * level:
+def persian(text: str, rng: random.Random) -> str:
+    """Persian as it arrives."""
+    if rng.random() < 0.35:
         text = spoken(text)
-    if rng.random() < 0.35 * level:
+    if rng.random() < 0.35:
         text = re.sub("\u200c", lambda _: rng.choice(["\u200c", "", " "]), text)
-    if rng.random() < 0.1 * level:
+    if rng.random() < 0.1:
         text = text.replace("ی", "ي").replace("ک", "ك")
-    if rng.random() < 0.3 * level:
+    if rng.random() < 0.3:
         text = text.translate(rng.choice([_DIGITS, _ARABIC_DIGITS]))
-    if rng.random() < 0.15 * level:
+    if rng.random() < 0.15:
         text = re.sub(r"[.،؟!]$", "", text)
-    while rng.random() < 0.1 * level:
+    while rng.random() < 0.1:
         text = typo(text, rng)
     return text
 
 
-def english(text: str, rng: random.Random, level: float = 1.0) -> str:
+def english(text: str, rng: random.Random) -> str:
     """English as a person would write it: contractions, lower case, a missing stop, a typo."""
-    if rng.random() < 0.5 * level:
+    if rng.random() < 0.5:
         for pattern, short in _CONTRACTED:
             text = re.sub(pattern, short, text)
-    if rng.random() < 0.1 * level:
+    if rng.random() < 0.1:
         text = text.lower()
-    if rng.random() < 0.1 * level:
+    if rng.random() < 0.1:
         text = re.sub(r"[.?!]$", "", text)
-    while rng.random() < 0.07 * level:
+    while rng.random() < 0.07:
         text = typo(text, rng)
     return text

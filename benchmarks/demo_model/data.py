@@ -16,7 +16,7 @@ CONTROL = [END, SYSTEM, USER, ASSISTANT]
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-# The words of the `compact` prompt profile (prompts/palliative-call/compact.toml); each becomes one token.
+# The words of the `compact` prompt profile (prompts/palliative-call/compact.*.toml); each becomes one token.
 TRANSLATE, EXTRACT = "translate", "extract"
 LABELS = {
     "doctor_visit_request": "visit", "psychological_complaints": "mood", "sleep_disorders": "sleep", "appetite_loss": "appetite",

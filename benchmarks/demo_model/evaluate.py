@@ -1,7 +1,7 @@
 """Measures the quantised model through the product's own pipeline.
 
     python -m benchmarks.demo_model.evaluate                  calls made of held-out phrasings
-    python -m benchmarks.demo_model.evaluate --handwritten    the hand-written set, whose author saw no phrasing
+    python -m benchmarks.demo_model.evaluate --handwritten    the hand-written set, whose authors saw no phrasing
 
 Prints the median over the 13 fields of macro-F1 for English, for Persian directly and for Persian through its own
 translation, and chrF of the translation (sacrebleu's default: 6 character orders, beta 2).

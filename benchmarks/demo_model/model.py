@@ -33,7 +33,7 @@ class Block(nn.Module):
         h = F.rms_norm(x, (width,), self.attention_norm, self.epsilon)
         q, k, v = (w(h).view(batch, length, self.heads, -1).transpose(1, 2) for w in (self.q, self.k, self.v))
         q, k = rotate(q, cos, sin).to(v.dtype), rotate(k, cos, sin).to(v.dtype)
-        # Written out: on a CPU, for windows this short, it takes a third less time a step than the fused kernel and its backward pass.
+        # Written out: on a CPU, for windows this short, a step takes a quarter less time than with the fused kernel and its backward pass.
         future = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
         scores = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).masked_fill(future, float("-inf"))
         a = scores.softmax(-1, dtype=torch.float32).to(v.dtype) @ v
