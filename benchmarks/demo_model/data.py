@@ -93,7 +93,7 @@ class Examples:
         """The examples of one call after another."""
         while True:
             call = self.generator.call(min_turns=3, max_turns=14)
-            examples = [self.translation(t.fa, t.en) for t in call.turns]
+            examples = [self.translation(t.fa, t.en) for t in call.turns if self.random.random() < 0.6]
             language, size = self.random.choice(["fa", "en"]), self.random.choice([1, 2, 2])
             for first in range(0, max(1, len(call.turns) - (size > 1)), max(1, size - 1)):
                 examples.append(self.extraction(call, first, first + size, language))

