@@ -22,6 +22,8 @@ class FakeModel:
 
     def __init__(self, answers: dict[str, str], sure: dict[str, float] | None = None):
         self.answers, self.sure, self.asked = answers, sure or {}, []
+        self.held: list[int] = []
+        self.sequences: dict[int, list[int]] = {0: []}
 
     def tokenize(self, text: str, special: bool = False) -> list[int]:
         return [ord(c) for c in text]
@@ -36,18 +38,33 @@ class FakeModel:
         self.asked.append(messages[-1][1])
         return self.tokenize(messages[-1][1])
 
-    def prefill(self, prompt: Sequence[int], room: int = 0) -> np.ndarray:
-        asked = self.detokenize(prompt)
-        self.text, self.at, self.p = self.answers[asked], 0, self.sure.get(asked, 0.9)
-        return self._logits()
+    batch_size = 512
 
-    def extend(self, tokens: Sequence[int]) -> np.ndarray:
-        return self._logits()
+    def hold(self, prefix: Sequence[int]) -> None: ...
 
-    def _logits(self) -> np.ndarray:
-        logits = np.full(2000, np.log((1 - self.p) / 1999), np.float32)
-        logits[ord(self.text[self.at]) if self.at < len(self.text) else self.END] = np.log(self.p)
-        self.at += 1
+    def rewind(self, length: int) -> None: ...
+
+    def share(self, source: int, target: int) -> None:
+        self.sequences[target] = list(self.sequences.get(source, []))
+
+    def forget(self, sequence: int) -> None:
+        self.sequences.pop(sequence, None)
+
+    def submit(self, entries: Sequence[tuple[int, int, tuple[int, ...], bool]]) -> None:
+        self.after = []
+        for token, position, sequences, _ in entries:
+            for sequence in sequences:
+                assert position == len(self.sequences[sequence])
+                self.sequences[sequence].append(token)
+            self.after.append(self.detokenize(self.sequences[sequences[0]]))
+
+    def logits(self, index: int) -> np.ndarray:
+        """Of the answer whose prompt the sequence begins with."""
+        said = self.after[index]
+        asked = next(prompt for prompt in sorted(self.answers, key=len, reverse=True) if said.startswith(prompt))
+        answer, p = self.answers[asked] + chr(self.END), self.sure.get(asked, 0.9)
+        logits = np.full(2000, np.log((1 - p) / 1999), np.float32)
+        logits[ord(answer[len(said) - len(asked)])] = np.log(p)
         return logits
 
 

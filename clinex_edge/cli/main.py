@@ -7,6 +7,7 @@ import sys
 import click
 
 from clinex_edge import __version__
+from clinex_edge.cli.cache import cache
 from clinex_edge.cli.extract import extract
 from clinex_edge.cli.messages import report
 from clinex_edge.cli.tasks import tasks
@@ -35,6 +36,7 @@ def cli() -> None:
 cli.add_command(extract)
 cli.add_command(translate)
 cli.add_command(tasks)
+cli.add_command(cache)
 
 
 def main() -> None:

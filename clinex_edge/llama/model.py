@@ -5,8 +5,9 @@ start is computed once. Other sequences serve as short-lived branches of it.
 """
 
 import ctypes
+import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +18,15 @@ import numpy.typing as npt
 from clinex_edge.errors import ContextError, ModelError
 from clinex_edge.llama.chat import ChatTemplate, Message
 from clinex_edge.llama.gguf import GgufHeader, read_header
+from clinex_edge.llama.prefixes import PrefixStore
 
 Logits = npt.NDArray[np.float32]  # one value for each token of the vocabulary
+Entry = tuple[int, int, tuple[int, ...], bool]  # of a batch: token, position, sequences, whether its logits are wanted
 
 MAX_BRANCHES = 64
-_BATCH = 512
+BATCH_SIZE = 512
 _DEFAULT_CONTEXT = 8192
+_WORTH_SAVING = 128  # tokens; a shorter prefix is computed about as fast as it is read
 _SMALLEST_CONTEXT = 256  # llama.cpp aborts where a context has fewer tokens than sequences
 
 
@@ -62,6 +66,7 @@ class Model:
         """Raises ModelError where the file is missing, damaged, no language model, or too big for the memory."""
         self.header: GgufHeader = read_header(path)
         self.ctx_size = min(options.ctx_size or _DEFAULT_CONTEXT, self.header.context_length)
+        self.batch_size = BATCH_SIZE
         self.counters = Counters()
         self.held: list[int] = []  # the tokens of sequence 0
         self._template: ChatTemplate | None = None
@@ -77,7 +82,7 @@ class Model:
             )
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = max(self.ctx_size, _SMALLEST_CONTEXT)
-        params.n_batch = params.n_ubatch = _BATCH
+        params.n_batch = params.n_ubatch = BATCH_SIZE
         params.n_threads = params.n_threads_batch = options.threads or os.cpu_count() or 1
         params.n_seq_max, params.kv_unified, params.swa_full, params.no_perf = MAX_BRANCHES + 1, True, True, True
         self._context = llama_cpp.llama_init_from_model(self._handle, params)
@@ -86,8 +91,11 @@ class Model:
             raise ModelError(f"There is not enough memory for a context of {self.ctx_size} tokens.", "Give a smaller --ctx-size.")
         self._vocab = llama_cpp.llama_model_get_vocab(self._handle)
         self._memory = llama_cpp.llama_get_memory(self._context)
-        self._batch = llama_cpp.llama_batch_init(_BATCH, 0, 1)
+        self._batch = llama_cpp.llama_batch_init(BATCH_SIZE, 0, MAX_BRANCHES + 1)
         self.n_vocab: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
+        self._prefixes: PrefixStore | None = None
+        layout = (self.ctx_size, BATCH_SIZE, params.type_k, params.type_v, params.flash_attn_type, options.gpu_layers)
+        self._identity = f"{build_info()} {layout}"
 
     @property
     def room_advice(self) -> str:
@@ -150,25 +158,62 @@ class Model:
 
     # --- computing -------------------------------------------------------------------------------------------------
 
+    def keep_prefixes(self, store: PrefixStore, fingerprint: str) -> None:
+        """From now on `hold` keeps states in `store`; `fingerprint` is the sha256 of the model file."""
+        self._prefixes, self._identity = store, f"{self._identity} {fingerprint}"
+
+    def hold(self, prefix: Sequence[int]) -> None:
+        """Make sequence 0 begin with `prefix`, which must be constant text: its state is kept on disk where there is a store.
+
+        Nothing happens where it does so already, where the prefix is short, or where there is no store.
+        """
+        if self._prefixes is None or len(prefix) < _WORTH_SAVING or self.held[: len(prefix)] == list(prefix):
+            return
+        if len(prefix) > self.ctx_size:
+            return
+        key = hashlib.sha256(f"{self._identity}\n{list(prefix)}".encode()).hexdigest()
+        state = self._prefixes.read(key)
+        if state is not None and self._restore(state):
+            self.held = list(prefix)
+            return
+        self.rewind(common_length([self.held, prefix]))
+        missing = prefix[len(self.held) :]
+        self.counters += Counters(prompt=len(missing), cached=-len(missing))  # `prefill` will count them as cached
+        self._decode(missing)
+        self._prefixes.write(key, self._state())
+
+    def _state(self) -> bytes:
+        """llama.cpp's own form of what sequence 0 holds."""
+        size = llama_cpp.llama_state_seq_get_size(self._context, 0)
+        buffer = (ctypes.c_uint8 * size)()
+        written = llama_cpp.llama_state_seq_get_data(self._context, buffer, size, 0)
+        return bytes(buffer)[:written]
+
+    def _restore(self, state: bytes) -> bool:
+        """Make `state` the content of sequence 0; False, and an empty sequence, where llama.cpp does not take it."""
+        llama_cpp.llama_memory_clear(self._memory, True)
+        self.held.clear()
+        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        return bool(llama_cpp.llama_state_seq_set_data(self._context, buffer, len(state), 0))
+
     def prefill(self, prompt: Sequence[int], room: int = 0) -> Logits:
         """Make `prompt` the content of sequence 0 and return the logits after it.
 
         What it shares with the tokens held already is not computed again.
         Raises ContextError where the prompt and `room` more tokens do not fit.
         """
+        self._reuse(prompt, room)
+        return self._decode(prompt[len(self.held) :])
+
+    def _reuse(self, prompt: Sequence[int], room: int) -> None:
+        """Keep of sequence 0 what `prompt` begins with, all but its last token at most."""
         if len(prompt) + room > self.ctx_size:
             raise ContextError(
                 f"The prompt needs {len(prompt) + room} tokens; the context has {self.ctx_size}.",
                 self.room_advice,
             )
-        shared = 0
-        for held, wanted in zip(self.held, prompt[:-1], strict=False):
-            if held != wanted:
-                break
-            shared += 1
-        self.rewind(shared)
-        self.counters += Counters(prompt=len(prompt) - shared, cached=shared)
-        return self._decode(prompt[shared:])
+        self.rewind(common_length([self.held, prompt[:-1]]))
+        self.counters += Counters(prompt=len(prompt) - len(self.held), cached=len(self.held))
 
     def extend(self, tokens: Sequence[int]) -> Logits:
         """Append tokens to sequence 0 and return the logits after the last. Raises ContextError where they do not fit."""
@@ -185,54 +230,76 @@ class Model:
                 llama_cpp.llama_memory_clear(self._memory, True)
             del self.held[length:]
 
-    def branch(self, suffixes: Sequence[Sequence[int]]) -> list[Logits]:
-        """The logits after each suffix, each a continuation of sequence 0 of its own, computed together."""
+    def branch(self, prompt: Sequence[int], suffixes: Sequence[Sequence[int]]) -> list[Logits]:
+        """Make `prompt` the content of sequence 0 and return the logits after each suffix, each a continuation of its own.
+
+        The end of the prompt and the suffixes are computed in one batch where they fit.
+        Raises ContextError where the prompt and all suffixes together do not fit.
+        """
+        self._reuse(prompt, sum(map(len, suffixes)))
+        rest = list(prompt[len(self.held) :])
+        while len(rest) > BATCH_SIZE:
+            self._decode(rest[:BATCH_SIZE])
+            rest = rest[BATCH_SIZE:]
         results: list[Logits] = []
         group: list[Sequence[int]] = []
-        room = min(_BATCH, self.ctx_size - len(self.held))
         for suffix in [*suffixes, None]:
-            if suffix is None or len(group) == MAX_BRANCHES or sum(map(len, group)) + len(suffix) > room:
-                results += self._branch(group)
-                group = []
+            if suffix is None or len(group) == MAX_BRANCHES or len(rest) + sum(map(len, group)) + len(suffix) > BATCH_SIZE:
+                results += self._branch(rest, group)
+                rest, group = [], []
             if suffix is not None:
-                if len(suffix) > room:
-                    raise ContextError("The answer does not fit the context.", self.room_advice)
                 group.append(suffix)
         return results
 
-    def _branch(self, group: Sequence[Sequence[int]]) -> list[Logits]:
-        if not group:
-            return []
-        entries, last = [], []
-        for number, suffix in enumerate(group, 1):
-            llama_cpp.llama_memory_seq_cp(self._memory, 0, number, -1, -1)
-            entries += [(token, len(self.held) + i, number, i == len(suffix) - 1) for i, token in enumerate(suffix)]
+    def _branch(self, stem: list[int], group: Sequence[Sequence[int]]) -> list[Logits]:
+        """Append `stem` to sequence 0 and compute the branches behind it, all in one batch."""
+        at = len(self.held)
+        branches = range(1, len(group) + 1)
+        for number in branches:
+            self.share(0, number)
+        entries: list[Entry] = [(token, at + i, (0, *branches), False) for i, token in enumerate(stem)]
+        at += len(stem)
+        last = []
+        for number, suffix in zip(branches, group, strict=True):
+            entries += [(token, at + i, (number,), i == len(suffix) - 1) for i, token in enumerate(suffix)]
             last.append(len(entries) - 1)
-        self._submit(entries)
-        self.counters += Counters(generated=len(entries))
-        logits = [self._logits(i) for i in last]
-        for number in range(1, len(group) + 1):
-            llama_cpp.llama_memory_seq_rm(self._memory, number, -1, -1)
+        if not entries:
+            return []
+        self.submit(entries)
+        self.held += stem
+        self.counters += Counters(generated=len(entries) - len(stem))
+        logits = [self.logits(i) for i in last]
+        for number in branches:
+            self.forget(number)
         return logits
 
     def _decode(self, tokens: Sequence[int]) -> Logits:
-        for first in range(0, len(tokens), _BATCH):
-            chunk = tokens[first : first + _BATCH]
-            is_last = first + _BATCH >= len(tokens)
+        for first in range(0, len(tokens), BATCH_SIZE):
+            chunk = tokens[first : first + BATCH_SIZE]
+            is_last = first + BATCH_SIZE >= len(tokens)
             at = len(self.held)
-            self._submit([(t, at + i, 0, is_last and i == len(chunk) - 1) for i, t in enumerate(chunk)])
+            self.submit([(t, at + i, (0,), is_last and i == len(chunk) - 1) for i, t in enumerate(chunk)])
             self.held += chunk
-        return self._logits(len(tokens[first : first + _BATCH]) - 1)
+        return self.logits(len(tokens[first : first + BATCH_SIZE]) - 1)
 
-    def _submit(self, entries: Sequence[tuple[int, int, int, bool]]) -> None:
-        """Run one batch of (token, position, sequence, wants logits)."""
+    def share(self, source: int, target: int) -> None:
+        """Let sequence `target` begin with all that `source` holds; nothing is copied."""
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+
+    def forget(self, sequence: int) -> None:
+        """Empty a sequence other than 0."""
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+
+    def submit(self, entries: Sequence[Entry]) -> None:
+        """Run one batch of at most `batch_size` tokens. After a failure every sequence is empty."""
         batch = self._batch
         batch.n_tokens = len(entries)
-        for i, (token, position, sequence, wanted) in enumerate(entries):
+        for i, (token, position, sequences, wanted) in enumerate(entries):
             batch.token[i] = token
             batch.pos[i] = position
-            batch.n_seq_id[i] = 1
-            batch.seq_id[i][0] = sequence
+            batch.n_seq_id[i] = len(sequences)
+            for k, sequence in enumerate(sequences):
+                batch.seq_id[i][k] = sequence
             batch.logits[i] = wanted
         if status := llama_cpp.llama_decode(self._context, batch):
             llama_cpp.llama_memory_clear(self._memory, True)
@@ -241,13 +308,24 @@ class Model:
                 raise ContextError("The context is full.", self.room_advice)
             raise ModelError(f"llama.cpp failed to compute (status {status}).", "Try again with a smaller --ctx-size.")
 
-    def _logits(self, index: int) -> Logits:
+    def logits(self, index: int) -> Logits:
+        """The logits after entry `index` of the last batch."""
         pointer = llama_cpp.llama_get_logits_ith(self._context, index)
         return np.ctypeslib.as_array(pointer, shape=(self.n_vocab,)).copy()
 
     def grammar_sampler(self, gbnf: str) -> "GrammarSampler":
         """llama.cpp's own grammar sampler before a greedy choice. Raises ModelError for a grammar it rejects."""
         return GrammarSampler(self, gbnf)
+
+
+def common_length(sequences: Iterable[Sequence[int]]) -> int:
+    """How many tokens all sequences share at their start."""
+    count = 0
+    for tokens in zip(*sequences, strict=False):
+        if len(set(tokens)) > 1:
+            break
+        count += 1
+    return count
 
 
 class GrammarSampler:

@@ -10,6 +10,7 @@ from clinex_edge.decoding import get_decoder
 from clinex_edge.documents import Document
 from clinex_edge.errors import ContextError
 from clinex_edge.llama.model import Counters, LoadOptions, Model, build_info
+from clinex_edge.llama.prefixes import prefix_store
 from clinex_edge.models.fingerprint import sha256_of
 from clinex_edge.models.registry import ModelSpec, find
 from clinex_edge.pipeline.extract import Extractor
@@ -55,6 +56,7 @@ class Pipeline:
         self._translator: Translator | None = None
         self._extractors: dict[str, Extractor] = {}
         self._load_seconds = 0.0
+        self._prefixes = prefix_store()
 
     def __enter__(self) -> "Pipeline":
         return self
@@ -119,6 +121,7 @@ class Pipeline:
             given = self._options
             options = replace(given, ctx_size=given.ctx_size or spec.ctx_size, threads=given.threads or spec.threads)
             self._models[key] = Model(spec.path, options)
+            self._models[key].keep_prefixes(self._prefixes, self._fingerprint(spec))
             self._load_seconds += time.perf_counter() - started
         return self._models[key]
 
@@ -143,12 +146,15 @@ class Pipeline:
             result["translator"] = {**self._model_provenance(self.translator_spec), "prompt_sha256": prompt.sha256}
         return result
 
-    def _model_provenance(self, spec: ModelSpec) -> dict[str, Any]:
+    def _fingerprint(self, spec: ModelSpec) -> str:
         key = str(spec.path)
         if key not in self._fingerprints:
             self._fingerprints[key] = sha256_of(spec.path)
+        return self._fingerprints[key]
+
+    def _model_provenance(self, spec: ModelSpec) -> dict[str, Any]:
         quantization = self._model(spec).header.quantization
-        return {"name": spec.name, "file": spec.path.name, "sha256": self._fingerprints[key], "quantization": quantization}
+        return {"name": spec.name, "file": spec.path.name, "sha256": self._fingerprint(spec), "quantization": quantization}
 
     @property
     def load_seconds(self) -> float:
