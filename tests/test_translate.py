@@ -7,6 +7,7 @@ import pytest
 
 from clinex_edge.documents import Document
 from clinex_edge.errors import ContextError
+from clinex_edge.llama.model import Counters
 from clinex_edge.pipeline.translate import Translator, loops
 from clinex_edge.tasks import TranslationPrompt
 
@@ -39,10 +40,13 @@ class FakeModel:
         return self.tokenize(messages[-1][1])
 
     batch_size = 512
+    counters = Counters()
 
     def hold(self, prefix: Sequence[int]) -> None: ...
 
     def rewind(self, length: int) -> None: ...
+
+    def count_prompt(self, computed: int) -> None: ...
 
     def share(self, source: int, target: int) -> None:
         self.sequences[target] = list(self.sequences.get(source, []))

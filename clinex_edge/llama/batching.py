@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from clinex_edge.errors import ContextError
-from clinex_edge.llama.model import Entry, Logits, Model, common_length
+from clinex_edge.llama.model import MAX_BRANCHES, Counters, Entry, Logits, Model, common_length
 
 PARALLEL = 16  # sequences that decode together
 
@@ -75,13 +75,13 @@ def generate(model: Model, groups: Sequence[Sequence[Job]], parallel: int = PARA
 
 class _Scheduler:
     def __init__(self, model: Model, groups: Sequence[Sequence[Job]], parallel: int):
-        self.model, self.parallel = model, parallel
+        self.model, self.parallel = model, min(parallel, MAX_BRANCHES // 2 - 1)
         self.groups = deque((number, group) for number, group in enumerate(groups) if group)
         prompts = [job.prompt[:-1] for _, group in self.groups for job in group]
         model.rewind(common_length([model.held, *prompts]))
         self.shared = len(model.held)
         self.free_cells = model.ctx_size - self.shared
-        self.free_sequences = list(range(2 * parallel + 2, 0, -1))  # sequence 0 is the model's own
+        self.free_sequences = list(range(2 * self.parallel + 2, 0, -1))  # sequence 0 is the model's own
         self.computing: list[_Sequence] = []
         self.trunks: list[_Trunk] = []  # computed, with jobs waiting
 
@@ -126,6 +126,7 @@ class _Scheduler:
         self.model.share(0, trunk.sequence)
         self.free_cells -= len(tokens)
         if tokens:
+            self.model.counters += Counters(prompt=len(tokens))
             self.computing.append(_Sequence(trunk, trunk.sequence, self.shared, tokens[:], 0))
         else:
             self.trunks.append(trunk)
@@ -140,6 +141,7 @@ class _Scheduler:
             return False
         trunk.waiting.popleft()
         trunk.running += 1
+        self.model.count_prompt(len(job.prompt) - start)
         self.free_cells -= reserved
         sequence = self.free_sequences.pop()
         self.model.share(trunk.sequence, sequence)
@@ -160,13 +162,15 @@ class _Scheduler:
             if ends and count:
                 ending.append((running, len(entries) - 1))
         self.model.submit(entries)
+        done = []
         for running, index in ending:
             if running.job is None:
                 self.computing.remove(running)
                 self.trunks.append(running.trunk)
             elif self._choose(running, running.job, self.model.logits(index)):
                 self._leave(running)
-                yield running.trunk.number, running.number, running.result
+                done.append((running.trunk.number, running.number, running.result))
+        yield from done  # only now: the caller may use the model
 
     def _choose(self, running: _Sequence, job: Job, logits: Logits) -> bool:
         """Take the likeliest next token; True where the answer is complete with it."""
@@ -178,6 +182,7 @@ class _Scheduler:
         if self.model.is_end(token):
             return True
         result.tokens.append(token)
+        self.model.counters += Counters(generated=1)
         running.todo = [token]
         result.cut = len(result.tokens) >= job.room
         return result.cut

@@ -95,7 +95,8 @@ class Model:
         self.n_vocab: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
         self._prefixes: PrefixStore | None = None
         layout = (self.ctx_size, BATCH_SIZE, params.type_k, params.type_v, params.flash_attn_type, options.gpu_layers)
-        self._identity = f"{build_info()} {layout}"
+        self._layout = self._identity = f"{build_info()} {layout}"
+        self._uncounted = 0  # tokens of a prefix just computed, which the next prompt must not count as reused
 
     @property
     def room_advice(self) -> str:
@@ -160,7 +161,7 @@ class Model:
 
     def keep_prefixes(self, store: PrefixStore, fingerprint: str) -> None:
         """From now on `hold` keeps states in `store`; `fingerprint` is the sha256 of the model file."""
-        self._prefixes, self._identity = store, f"{self._identity} {fingerprint}"
+        self._prefixes, self._identity = store, f"{self._layout} {fingerprint}"
 
     def hold(self, prefix: Sequence[int]) -> None:
         """Make sequence 0 begin with `prefix`, which must be constant text: its state is kept on disk where there is a store.
@@ -173,13 +174,13 @@ class Model:
             return
         key = hashlib.sha256(f"{self._identity}\n{list(prefix)}".encode()).hexdigest()
         state = self._prefixes.read(key)
-        if state is not None and self._restore(state):
-            self.held = list(prefix)
+        if state is not None and self._restore(state, prefix):
             return
         self.rewind(common_length([self.held, prefix]))
         missing = prefix[len(self.held) :]
-        self.counters += Counters(prompt=len(missing), cached=-len(missing))  # `prefill` will count them as cached
+        self.counters += Counters(prompt=len(missing))
         self._decode(missing)
+        self._uncounted = len(missing)
         self._prefixes.write(key, self._state())
 
     def _state(self) -> bytes:
@@ -189,12 +190,15 @@ class Model:
         written = llama_cpp.llama_state_seq_get_data(self._context, buffer, size, 0)
         return bytes(buffer)[:written]
 
-    def _restore(self, state: bytes) -> bool:
-        """Make `state` the content of sequence 0; False, and an empty sequence, where llama.cpp does not take it."""
-        llama_cpp.llama_memory_clear(self._memory, True)
-        self.held.clear()
-        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
-        return bool(llama_cpp.llama_state_seq_set_data(self._context, buffer, len(state), 0))
+    def _restore(self, state: bytes, prefix: Sequence[int]) -> bool:
+        """Make `state` the content of sequence 0; False, and an empty sequence, where it is not that of `prefix`."""
+        self.rewind(0)
+        taken = llama_cpp.llama_state_seq_set_data(self._context, ctypes.cast(state, ctypes.POINTER(ctypes.c_uint8)), len(state), 0)
+        if not taken or llama_cpp.llama_memory_seq_pos_max(self._memory, 0) != len(prefix) - 1:
+            llama_cpp.llama_memory_clear(self._memory, True)
+            return False
+        self.held = list(prefix)
+        return True
 
     def prefill(self, prompt: Sequence[int], room: int = 0) -> Logits:
         """Make `prompt` the content of sequence 0 and return the logits after it.
@@ -213,7 +217,12 @@ class Model:
                 self.room_advice,
             )
         self.rewind(common_length([self.held, prompt[:-1]]))
-        self.counters += Counters(prompt=len(prompt) - len(self.held), cached=len(self.held))
+        self.count_prompt(len(prompt) - len(self.held))
+
+    def count_prompt(self, computed: int) -> None:
+        """Count a prompt that begins with what sequence 0 holds, and of which `computed` more tokens are computed."""
+        self.counters += Counters(prompt=computed, cached=len(self.held) - min(self._uncounted, len(self.held)))
+        self._uncounted = 0
 
     def extend(self, tokens: Sequence[int]) -> Logits:
         """Append tokens to sequence 0 and return the logits after the last. Raises ContextError where they do not fit."""
@@ -225,9 +234,12 @@ class Model:
     def rewind(self, length: int) -> None:
         """Forget what sequence 0 holds behind its first `length` tokens."""
         if length < len(self.held):
-            if not llama_cpp.llama_memory_seq_rm(self._memory, 0, length, -1):
+            # A sliding window keeps only the last tokens, so what lies before a shorter beginning may be gone.
+            window = llama_cpp.llama_model_n_swa(self._handle)
+            gone = window and llama_cpp.llama_memory_seq_pos_min(self._memory, 0) > max(0, length - window)
+            if gone or not llama_cpp.llama_memory_seq_rm(self._memory, 0, length, -1):
                 length = 0  # a memory that cannot forget its tail starts anew
-                llama_cpp.llama_memory_clear(self._memory, True)
+                llama_cpp.llama_memory_clear(self._memory, False)
             del self.held[length:]
 
     def branch(self, prompt: Sequence[int], suffixes: Sequence[Sequence[int]]) -> list[Logits]:
@@ -237,7 +249,12 @@ class Model:
         Raises ContextError where the prompt and all suffixes together do not fit.
         """
         self._reuse(prompt, sum(map(len, suffixes)))
+        if max(map(len, suffixes), default=0) > BATCH_SIZE:
+            raise ContextError("A line of the answer is too long.", "Shorten the labels of the prompt profile.")
         rest = list(prompt[len(self.held) :])
+        if llama_cpp.llama_model_is_recurrent(self._handle):  # such a memory takes no token for several sequences
+            self._decode(rest)
+            rest = []
         while len(rest) > BATCH_SIZE:
             self._decode(rest[:BATCH_SIZE])
             rest = rest[BATCH_SIZE:]
@@ -265,13 +282,14 @@ class Model:
             last.append(len(entries) - 1)
         if not entries:
             return []
-        self.submit(entries)
-        self.held += stem
-        self.counters += Counters(generated=len(entries) - len(stem))
-        logits = [self.logits(i) for i in last]
-        for number in branches:
-            self.forget(number)
-        return logits
+        try:
+            self.submit(entries)
+            self.held += stem
+            self.counters += Counters(generated=len(entries) - len(stem))
+            return [self.logits(i) for i in last]
+        finally:
+            for number in branches:
+                self.forget(number)
 
     def _decode(self, tokens: Sequence[int]) -> Logits:
         for first in range(0, len(tokens), BATCH_SIZE):

@@ -53,7 +53,7 @@ class PrefixStore:
         """Save a state in one step; two processes may do so at once. What does not fit the limit is not saved."""
         if len(state) > self.limit:
             return
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, MemoryError):
             write_private_bytes(self._path(key), _MAGIC + hashlib.sha256(state).digest() + state)
             self._shrink()
 
@@ -73,6 +73,8 @@ class PrefixStore:
         for entry in self.entries():
             entry.path.unlink(missing_ok=True)
             freed += entry.size
+        for draft in self.folder.glob(".*.part"):  # of a process that was killed
+            draft.unlink(missing_ok=True)
         return freed
 
     def _shrink(self) -> None:
