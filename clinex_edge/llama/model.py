@@ -193,7 +193,8 @@ class Model:
     def _restore(self, state: bytes, prefix: Sequence[int]) -> bool:
         """Make `state` the content of sequence 0; False, and an empty sequence, where it is not that of `prefix`."""
         self.rewind(0)
-        taken = llama_cpp.llama_state_seq_set_data(self._context, ctypes.cast(state, ctypes.POINTER(ctypes.c_uint8)), len(state), 0)
+        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        taken = llama_cpp.llama_state_seq_set_data(self._context, buffer, len(state), 0)
         if not taken or llama_cpp.llama_memory_seq_pos_max(self._memory, 0) != len(prefix) - 1:
             llama_cpp.llama_memory_clear(self._memory, True)
             return False
