@@ -85,6 +85,8 @@ class Model:
         params.n_batch = params.n_ubatch = BATCH_SIZE
         params.n_threads = params.n_threads_batch = options.threads or os.cpu_count() or 1
         params.n_seq_max, params.kv_unified, params.swa_full, params.no_perf = MAX_BRANCHES + 1, True, True, True
+        if not options.gpu_layers:  # on a CPU its sums in half precision change with the batch's shape
+            params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self._context = llama_cpp.llama_init_from_model(self._handle, params)
         if not self._context:
             llama_cpp.llama_model_free(self._handle)
@@ -173,29 +175,27 @@ class Model:
         if len(prefix) > self.ctx_size:
             return
         key = hashlib.sha256(f"{self._identity}\n{list(prefix)}".encode()).hexdigest()
-        state = self._prefixes.read(key)
-        if state is not None and self._restore(state, prefix):
+        if self._prefixes.load(key, lambda path: self._restore(path, prefix)):
             return
         self.rewind(common_length([self.held, prefix]))
         missing = prefix[len(self.held) :]
         self.counters += Counters(prompt=len(missing))
         self._decode(missing)
         self._uncounted = len(missing)
-        self._prefixes.write(key, self._state())
+        self._prefixes.save(key, llama_cpp.llama_state_seq_get_size(self._context, 0), self._save)
 
-    def _state(self) -> bytes:
-        """llama.cpp's own form of what sequence 0 holds."""
-        size = llama_cpp.llama_state_seq_get_size(self._context, 0)
-        buffer = (ctypes.c_uint8 * size)()
-        written = llama_cpp.llama_state_seq_get_data(self._context, buffer, size, 0)
-        return bytes(buffer)[:written]
+    def _save(self, path: Path) -> bool:
+        """Write what sequence 0 holds to `path`, as llama.cpp does."""
+        tokens = (llama_cpp.llama_token * len(self.held))(*self.held)
+        return bool(llama_cpp.llama_state_seq_save_file(self._context, os.fsencode(path), 0, tokens, len(self.held)))
 
-    def _restore(self, state: bytes, prefix: Sequence[int]) -> bool:
-        """Make `state` the content of sequence 0; False, and an empty sequence, where it is not that of `prefix`."""
+    def _restore(self, path: Path, prefix: Sequence[int]) -> bool:
+        """Make the state saved at `path` the content of sequence 0; False, and an empty sequence, where it is not that of `prefix`."""
         self.rewind(0)
-        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
-        taken = llama_cpp.llama_state_seq_set_data(self._context, buffer, len(state), 0)
-        if not taken or llama_cpp.llama_memory_seq_pos_max(self._memory, 0) != len(prefix) - 1:
+        tokens, count = (llama_cpp.llama_token * len(prefix))(), ctypes.c_size_t()
+        read = llama_cpp.llama_state_seq_load_file(self._context, os.fsencode(path), 0, tokens, len(prefix), ctypes.byref(count))
+        end = llama_cpp.llama_memory_seq_pos_max(self._memory, 0) + 1
+        if not read or tokens[: count.value] != list(prefix) or end != len(prefix):
             llama_cpp.llama_memory_clear(self._memory, True)
             return False
         self.held = list(prefix)
@@ -234,14 +234,15 @@ class Model:
 
     def rewind(self, length: int) -> None:
         """Forget what sequence 0 holds behind its first `length` tokens."""
-        if length < len(self.held):
+        # The memory's own end: a computation that was interrupted leaves more in it than `held` says.
+        if length <= llama_cpp.llama_memory_seq_pos_max(self._memory, 0):
             # A sliding window keeps only the last tokens, so what lies before a shorter beginning may be gone.
             window = llama_cpp.llama_model_n_swa(self._handle)
             gone = window and llama_cpp.llama_memory_seq_pos_min(self._memory, 0) > max(0, length - window)
             if gone or not llama_cpp.llama_memory_seq_rm(self._memory, 0, length, -1):
                 length = 0  # a memory that cannot forget its tail starts anew
                 llama_cpp.llama_memory_clear(self._memory, False)
-            del self.held[length:]
+        del self.held[length:]
 
     def branch(self, prompt: Sequence[int], suffixes: Sequence[Sequence[int]]) -> list[Logits]:
         """Make `prompt` the content of sequence 0 and return the logits after each suffix, each a continuation of its own.

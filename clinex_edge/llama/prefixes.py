@@ -1,21 +1,25 @@
 """Computed prompt prefixes kept on disk, so that a constant prompt is computed once per model and machine.
 
-A file holds llama.cpp's state of one sequence behind its own sha256. Only constant text is ever given to this store,
-never a document. A cache that cannot be read or written costs time, nothing else.
+A file is llama.cpp's own session file of one sequence, followed by its sha256; llama.cpp writes and reads it itself, so no copy
+of it is held in memory. Only constant text is ever given to this store, never a document. A cache that cannot be read
+or written costs time, nothing else.
 """
 
 import contextlib
 import hashlib
 import os
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from clinex_edge import paths
-from clinex_edge.atomic import write_private_bytes
+from clinex_edge.atomic import replaced_privately
 
-_MAGIC = b"clinex-edge prefix 1\n"
+DEFAULT_LIMIT = 2 * 2**30  # bytes
 _SUFFIX = ".prefix"
-DEFAULT_LIMIT = 2 * 2**30
+_DIGEST = 32  # bytes of the sha256 behind the state
+_ABANDONED = 3600  # seconds after which a draft belongs to a process that was killed
 
 
 @dataclass(frozen=True)
@@ -33,29 +37,36 @@ class PrefixStore:
     def __init__(self, folder: Path, limit: int = DEFAULT_LIMIT):
         self.folder, self.limit = folder, limit
 
-    def read(self, key: str) -> bytes | None:
-        """The state saved under `key`, or None where there is none; a damaged file is deleted."""
+    def load(self, key: str, load: Callable[[Path], bool]) -> bool:
+        """Give the file saved under `key` to `load`; False where there is none, where it is damaged, or where `load` refuses it.
+
+        A file that is of no use is deleted.
+        """
         path = self._path(key)
         try:
-            content = path.read_bytes()
-        except OSError:
-            return None
-        head = len(_MAGIC) + 32
-        if content[: len(_MAGIC)] != _MAGIC or hashlib.sha256(content[head:]).digest() != content[len(_MAGIC) : head]:
-            with contextlib.suppress(OSError):
+            if not (_is_whole(path) and load(path)):
                 path.unlink()
-            return None
+                return False
+        except OSError:
+            return False
         with contextlib.suppress(OSError):
             os.utime(path)
-        return content[head:]
+        return True
 
-    def write(self, key: str, state: bytes) -> None:
-        """Save a state in one step; two processes may do so at once. What does not fit the limit is not saved."""
-        if len(state) > self.limit:
+    def save(self, key: str, size: int, save: Callable[[Path], bool]) -> None:
+        """Keep the about `size` bytes that `save` writes to the path it is given, in one step; two processes may do so at once.
+
+        What does not fit the limit, or cannot be written, is not kept.
+        """
+        if size > self.limit:
             return
-        with contextlib.suppress(OSError, MemoryError):
-            write_private_bytes(self._path(key), _MAGIC + hashlib.sha256(state).digest() + state)
-            self._shrink()
+        with contextlib.suppress(OSError), replaced_privately(self._path(key)) as draft:
+            if not save(draft):
+                raise OSError("llama.cpp could not write its state")
+            digest = _sha256(draft, draft.stat().st_size)
+            with draft.open("ab") as file:
+                file.write(digest)
+        self._shrink()
 
     def entries(self) -> list[SavedPrefix]:
         """What is saved, most recently used first."""
@@ -73,7 +84,7 @@ class PrefixStore:
         for entry in self.entries():
             entry.path.unlink(missing_ok=True)
             freed += entry.size
-        for draft in self.folder.glob(".*.part"):  # of a process that was killed
+        for draft in self.folder.glob(".*.part"):
             draft.unlink(missing_ok=True)
         return freed
 
@@ -84,9 +95,31 @@ class PrefixStore:
             if kept > self.limit:
                 with contextlib.suppress(OSError):
                     entry.path.unlink()
+        for draft in self.folder.glob(".*.part"):
+            with contextlib.suppress(OSError):
+                if time.time() - draft.stat().st_mtime > _ABANDONED:
+                    draft.unlink()
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}{_SUFFIX}"
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the digest at the end of a file is that of what stands before it. Raises OSError."""
+    size = path.stat().st_size - _DIGEST
+    with path.open("rb") as file:
+        file.seek(max(size, 0))
+        return size > 0 and file.read() == _sha256(path, size)
+
+
+def _sha256(path: Path, count: int) -> bytes:
+    """Digest of the first `count` bytes. Raises OSError."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(min(2**20, count)):
+            digest.update(chunk)
+            count -= len(chunk)
+    return digest.digest()
 
 
 def prefix_store() -> PrefixStore:
