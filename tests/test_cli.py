@@ -422,16 +422,16 @@ def test_an_interruption_leaves_the_old_output_whole_and_nothing_beside_it(capsy
     folder = tmp_path / "results"
     folder.mkdir()
     (folder / name).write_text("old")
-    extract = Pipeline.extract
+    translate = Pipeline._translate
 
-    def stop_at_the_second(self, document):
-        if document.id == "second":
+    def stop_at_the_second(self, documents):
+        if documents[0].id == "second":
             raise KeyboardInterrupt
-        return extract(self, document)
+        return translate(self, documents)
 
-    monkeypatch.setattr(Pipeline, "extract", stop_at_the_second)
+    monkeypatch.setattr(Pipeline, "_translate", stop_at_the_second)
     second = tmp_path / "second.txt"
-    second.write_text(ENGLISH, encoding="utf-8")
+    second.write_text(call.read_text(encoding="utf-8"), encoding="utf-8")
     done = run(capsys, "extract", call, second, "--output", folder / name)
     assert (done.status, done.stdout) == (130, "")
     assert done.stderr.endswith("Interrupted.\n") and "Traceback" not in done.stderr

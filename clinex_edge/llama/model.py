@@ -14,8 +14,10 @@ from pathlib import Path
 import llama_cpp
 import numpy as np
 import numpy.typing as npt
+import psutil
 
 from clinex_edge.errors import ContextError, ModelError
+from clinex_edge.llama import memory
 from clinex_edge.llama.chat import ChatTemplate, Message
 from clinex_edge.llama.gguf import GgufHeader, read_header
 from clinex_edge.llama.prefixes import PrefixStore
@@ -58,15 +60,25 @@ class LoadOptions:
     threads: int | None = None
     gpu_layers: int = 0
 
+    def context(self, header: GgufHeader) -> int:
+        """The context in tokens that a model gets."""
+        return min(self.ctx_size or _DEFAULT_CONTEXT, header.context_length)
+
+    def memory(self, path: Path) -> int:
+        """Bytes that a model will need. Raises ModelError where it is missing or damaged."""
+        header = read_header(path)
+        return memory.needed(header, self.context(header), BATCH_SIZE, self.gpu_layers)
+
 
 class Model:
     """A loaded model. `close` gives its memory back."""
 
     def __init__(self, path: Path, options: LoadOptions = LoadOptions()):
-        """Raises ModelError where the file is missing, damaged, no language model, or too big for the memory."""
+        """Raises ModelError where the file is missing, damaged or no language model, and NotEnoughMemoryError before it is loaded."""
         self.header: GgufHeader = read_header(path)
-        self.ctx_size = min(options.ctx_size or _DEFAULT_CONTEXT, self.header.context_length)
+        self.ctx_size = options.context(self.header)
         self.batch_size = BATCH_SIZE
+        memory.check(self.header, self.ctx_size, BATCH_SIZE, options.gpu_layers)
         self.counters = Counters()
         self.held: list[int] = []  # the tokens of sequence 0
         self._template: ChatTemplate | None = None
@@ -83,7 +95,7 @@ class Model:
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = max(self.ctx_size, _SMALLEST_CONTEXT)
         params.n_batch = params.n_ubatch = BATCH_SIZE
-        params.n_threads = params.n_threads_batch = options.threads or os.cpu_count() or 1
+        params.n_threads = params.n_threads_batch = options.threads or psutil.cpu_count(logical=False) or os.cpu_count() or 1
         params.n_seq_max, params.kv_unified, params.swa_full, params.no_perf = MAX_BRANCHES + 1, True, True, True
         if not options.gpu_layers:  # on a CPU its sums in half precision change with the batch's shape
             params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED

@@ -1,8 +1,8 @@
 """From a document's turns to one English turn each, with every doubt named."""
 
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,10 @@ class TranslatedTurn:
     doubt: str | None = None
 
 
+Translation = list[TranslatedTurn] | ContextError
+_Place = tuple[int, int]  # document (from 0) and turn (from 1)
+
+
 @dataclass(frozen=True)
 class _Attempt:
     """One way to ask for a turn: its text in parts, and the document's text where it goes with them."""
@@ -38,45 +42,63 @@ class _Attempt:
     context: str | None
 
 
+@dataclass(frozen=True)
+class _Part:
+    """One piece of a turn to translate."""
+
+    place: _Place
+    number: int
+    job: Job
+
+
 class Translator:
-    """Translates turns with one model, greedily, many at once."""
+    """Translates the turns of documents with one model, greedily, many at once."""
 
     def __init__(self, model: Model, prompt: TranslationPrompt):
         self.model, self.prompt = model, prompt
         probes = [model.chat_tokens(prompt.messages(t, t if prompt.turn_in_document else None)) for t in ("0", "\u06f1", "a", "")]
         self.prefix = probes[0][: common_length(probes)]
 
-    def __call__(self, document: Document, progress: Callable[[int], None] = lambda _: None) -> list[TranslatedTurn]:
-        """One English turn per turn; `progress` is told how many are done.
+    def __call__(self, documents: Sequence[Document], progress: Callable[[int], None] = lambda _: None) -> list[Translation]:
+        """One English turn per turn of each document; `progress` is told how many turns are done.
 
         A turn that comes back empty, untranslated, looping, cut or improbable is tried again without the document,
-        then sentence by sentence; the best attempt is kept, with its doubt.
-        Raises ContextError where a single turn does not fit.
+        then sentence by sentence; the best attempt is kept, with its doubt. Where a turn of a document does not fit
+        the context, its place holds the ContextError.
         """
-        context = self._context(document)
-        ways = {turn.number: self._ways(turn.for_model, context) for turn in document.turns}
-        tried: dict[int, list[TranslatedTurn]] = {number: [] for number in ways}
-        done = 0
+        turns = {(d, turn.number): turn for d, document in enumerate(documents) for turn in document.turns}
+        contexts = [self._context(document) for document in documents]
+        ways = {at: self._ways(turn.for_model, contexts[at[0]]) for at, turn in turns.items()}
+        tried: dict[_Place, list[TranslatedTurn]] = {at: [] for at in turns}
+        failed: dict[int, ContextError] = {}
         for attempt in range(max(map(len, ways.values()), default=0)):
-            pending = [n for n in ways if attempt < len(ways[n]) and all(t.doubt for t in tried[n])]
-            for turn in self._attempt({n: ways[n][attempt] for n in pending}):
-                tried[turn.turn].append(turn)
-                done += attempt == 0
-                progress(done)
-        return [self._best(turn, tried[turn.number]) for turn in document.turns]
+            pending = [at for at in turns if attempt < len(ways[at]) and all(t.doubt for t in tried[at])]
+            groups: dict[int, list[_Part]] = defaultdict(list)
+            for at in pending:
+                way = ways[at][attempt]
+                try:
+                    groups[at[0]] += [_Part(at, i, self._job(text, way.context)) for i, text in enumerate(way.parts)]
+                except ContextError as error:
+                    failed[at[0]] = error
+            for at, turn in self._attempt([parts for d, parts in groups.items() if d not in failed]):
+                tried[at].append(turn)
+                progress(sum(map(bool, tried.values())))
+        return [
+            failed.get(d) or [self._best(turn, tried[d, turn.number]) for turn in document.turns] for d, document in enumerate(documents)
+        ]
 
-    def _attempt(self, ways: dict[int, _Attempt]) -> Iterator[TranslatedTurn]:
-        """One attempt at each of several turns, each as soon as it is done."""
-        parts = [(number, i, text, way.context) for number, way in ways.items() for i, text in enumerate(way.parts)]
+    def _attempt(self, groups: list[list[_Part]]) -> Iterator[tuple[_Place, TranslatedTurn]]:
+        """One attempt at each of several turns, each as soon as all its parts are done."""
         self.model.hold(self.prefix)
-        results: dict[int, dict[int, tuple[str, float, str | None]]] = defaultdict(dict)
-        for _, job, generation in generate(self.model, [[self._job(text, context) for _, _, text, context in parts]]):
-            number, i, _, _ = parts[job]
-            results[number][i] = self._judged(generation)
-            if len(results[number]) == len(ways[number].parts):
-                texts, scores, doubts = zip(*(results[number][k] for k in sorted(results[number])), strict=True)
+        expected = Counter(part.place for parts in groups for part in parts)
+        results: dict[_Place, dict[int, tuple[str, float, str | None]]] = defaultdict(dict)
+        for group, job, generation in generate(self.model, [[part.job for part in parts] for parts in groups]):
+            part = groups[group][job]
+            results[part.place][part.number] = self._judged(generation)
+            if len(results[part.place]) == expected[part.place]:
+                texts, scores, doubts = zip(*(result for _, result in sorted(results[part.place].items())), strict=True)
                 doubt = next((d for d in doubts if d), None)
-                yield TranslatedTurn(number, " ".join(texts).strip(), float(np.mean(scores)), doubt)
+                yield part.place, TranslatedTurn(part.place[1], " ".join(texts).strip(), float(np.mean(scores)), doubt)
 
     def _best(self, turn: Turn, attempts: list[TranslatedTurn]) -> TranslatedTurn:
         best = max(attempts, key=lambda a: (a.doubt is None, bool(a.text), a.mean_logprob))
