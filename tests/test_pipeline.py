@@ -84,7 +84,7 @@ def test_models_that_do_not_fit_together_take_turns(pipeline: Pipeline, monkeypa
     (config_dir() / "models.toml").write_text(entry, encoding="utf-8")
     one = LoadOptions().memory(copy)
     with Pipeline(translator="separate", options=LoadOptions(threads=1)) as alternating:
-        monkeypatch.setattr("clinex_edge.llama.memory.available", lambda: int(one * (1.5 if not in_memory else 0.5)))
+        monkeypatch.setattr("clinex_edge.llama.machine.free_memory", lambda: int(one * (1.5 if not in_memory else 0.5)))
         records = list(alternating.extract_all(documents))
     for record, alone in zip(records, expected, strict=True):
         assert {f: a.value for f, a in record.features.items()} == {f: a.value for f, a in alone.features.items()}
@@ -95,7 +95,7 @@ def test_models_that_do_not_fit_together_take_turns(pipeline: Pipeline, monkeypa
 
 
 def test_a_model_too_big_for_the_memory_is_refused_before_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clinex_edge.llama.memory.available", lambda: 10 * 2**20)
+    monkeypatch.setattr("clinex_edge.llama.machine.free_memory", lambda: 10 * 2**20)
     monkeypatch.setattr("llama_cpp.llama_model_load_from_file", None)
     with pytest.raises(NotEnoughMemoryError, match=r"needs about 0\.1 GB of memory; 0\.0 GB is free") as refused, Pipeline() as pipeline:
         pipeline.extract(CALL)

@@ -8,18 +8,19 @@ import ctypes
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import llama_cpp
 import numpy as np
 import numpy.typing as npt
-import psutil
 
 from clinex_edge.errors import ContextError, ModelError
-from clinex_edge.llama import memory
+from clinex_edge.llama import machine, memory
 from clinex_edge.llama.chat import ChatTemplate, Message
 from clinex_edge.llama.gguf import GgufHeader, read_header
+from clinex_edge.llama.machine import build_info
 from clinex_edge.llama.prefixes import PrefixStore
 
 Logits = npt.NDArray[np.float32]  # one value for each token of the vocabulary
@@ -27,6 +28,7 @@ Entry = tuple[int, int, tuple[int, ...], bool]  # of a batch: token, position, s
 
 MAX_BRANCHES = 64
 BATCH_SIZE = 512
+KV_TYPES = {"f16": llama_cpp.GGML_TYPE_F16, "q8_0": llama_cpp.GGML_TYPE_Q8_0}
 _DEFAULT_CONTEXT = 8192
 _WORTH_SAVING = 128  # tokens; a shorter prefix is computed about as fast as it is read
 _SMALLEST_CONTEXT = 256  # llama.cpp aborts where a context has fewer tokens than sequences
@@ -53,21 +55,44 @@ class Counters:
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """How llama.cpp computes. None leaves the choice to the defaults: physical cores, and flash attention on GPUs only.
+
+    `threads` serve single tokens, `batch_threads` larger batches, which are computed `ubatch` tokens at a time.
+    `kv_type` is the type of the KV cache: "f16", or "q8_0", which needs flash attention.
+    """
+
+    threads: int | None = None
+    batch_threads: int | None = None
+    ubatch: int = BATCH_SIZE
+    flash_attention: bool | None = None
+    kv_type: str = "f16"
+
+
+@dataclass(frozen=True)
 class LoadOptions:
-    """`ctx_size` in tokens (None: the model's own, at most 8192); `gpu_layers` -1 means all."""
+    """`ctx_size` in tokens (None: the model's own, at most 8192); `gpu_layers` -1 means all, None as many as fit.
+
+    `threads` overrides both of the tuning's.
+    """
 
     ctx_size: int | None = None
     threads: int | None = None
-    gpu_layers: int = 0
+    gpu_layers: int | None = None
+    tuning: Tuning = Tuning()
 
     def context(self, header: GgufHeader) -> int:
         """The context in tokens that a model gets."""
         return min(self.ctx_size or _DEFAULT_CONTEXT, header.context_length)
 
+    def layers(self, header: GgufHeader) -> int:
+        """How many of a model's layers go to a GPU; -1 for all."""
+        return memory.layers_for_gpu(header, self.context(header), BATCH_SIZE) if self.gpu_layers is None else self.gpu_layers
+
     def memory(self, path: Path) -> int:
         """Bytes that a model will need. Raises ModelError where it is missing or damaged."""
         header = read_header(path)
-        return memory.needed(header, self.context(header), BATCH_SIZE, self.gpu_layers)
+        return memory.needed(header, self.context(header), BATCH_SIZE, self.layers(header))
 
 
 class Model:
@@ -78,39 +103,60 @@ class Model:
         self.header: GgufHeader = read_header(path)
         self.ctx_size = options.context(self.header)
         self.batch_size = BATCH_SIZE
-        memory.check(self.header, self.ctx_size, BATCH_SIZE, options.gpu_layers)
+        self.gpu_layers = options.layers(self.header)
+        memory.check(self.header, self.ctx_size, BATCH_SIZE, self.gpu_layers)
         self.counters = Counters()
         self.held: list[int] = []  # the tokens of sequence 0
         self._template: ChatTemplate | None = None
+        self._prefixes: PrefixStore | None = None
+        self._fingerprint = ""
+        self._uncounted = 0  # tokens of a prefix just computed, which the next prompt must not count as reused
+        self._context: Any = None
         llama_cpp.llama_log_set(_silence, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
         model_params = llama_cpp.llama_model_default_params()
-        model_params.n_gpu_layers = options.gpu_layers if options.gpu_layers >= 0 else 1_000_000
+        model_params.n_gpu_layers = self.gpu_layers if self.gpu_layers >= 0 else 1_000_000
         self._handle = llama_cpp.llama_model_load_from_file(os.fsencode(path), model_params)
         if not self._handle:
             raise ModelError(
                 f"llama.cpp cannot load {path} (architecture {self.header.architecture}).",
                 "The file may be damaged, too big for this machine's memory, or newer than this llama-cpp-python.",
             )
+        self._vocab = llama_cpp.llama_model_get_vocab(self._handle)
+        self.n_vocab: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
+        self._batch = llama_cpp.llama_batch_init(BATCH_SIZE, 0, MAX_BRANCHES + 1)
+        try:
+            tuning = options.tuning
+            self.compute_with(replace(tuning, threads=options.threads, batch_threads=options.threads) if options.threads else tuning)
+        except ModelError:
+            self.close()
+            raise
+
+    def compute_with(self, tuning: Tuning) -> None:
+        """Compute in this way from now on; every sequence is empty then. Raises ModelError where there is too little memory."""
+        self.tuning = tuning
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = max(self.ctx_size, _SMALLEST_CONTEXT)
-        params.n_batch = params.n_ubatch = BATCH_SIZE
-        params.n_threads = params.n_threads_batch = options.threads or psutil.cpu_count(logical=False) or os.cpu_count() or 1
+        params.n_batch, params.n_ubatch = BATCH_SIZE, tuning.ubatch
+        params.n_threads = tuning.threads or machine.physical_cores()
+        params.n_threads_batch = tuning.batch_threads or machine.physical_cores()
         params.n_seq_max, params.kv_unified, params.swa_full, params.no_perf = MAX_BRANCHES + 1, True, True, True
-        if not options.gpu_layers:  # on a CPU its sums in half precision change with the batch's shape
-            params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        params.flash_attn_type = self._flash_attention(tuning.flash_attention)
+        params.type_k = params.type_v = KV_TYPES[tuning.kv_type]
+        if self._context is not None:
+            llama_cpp.llama_free(self._context)
+        self.held.clear()
         self._context = llama_cpp.llama_init_from_model(self._handle, params)
         if not self._context:
-            llama_cpp.llama_model_free(self._handle)
             raise ModelError(f"There is not enough memory for a context of {self.ctx_size} tokens.", "Give a smaller --ctx-size.")
-        self._vocab = llama_cpp.llama_model_get_vocab(self._handle)
-        self._memory = llama_cpp.llama_get_memory(self._context)
-        self._batch = llama_cpp.llama_batch_init(BATCH_SIZE, 0, MAX_BRANCHES + 1)
-        self.n_vocab: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
-        self._prefixes: PrefixStore | None = None
-        layout = (self.ctx_size, BATCH_SIZE, params.type_k, params.type_v, params.flash_attn_type, options.gpu_layers)
-        self._layout = self._identity = f"{build_info()} {layout}"
-        self._uncounted = 0  # tokens of a prefix just computed, which the next prompt must not count as reused
+        self._memory: Any = llama_cpp.llama_get_memory(self._context)
+        self._layout = f"{build_info()} {(self.ctx_size, tuning.ubatch, params.flash_attn_type, tuning.kv_type, self.gpu_layers)}"
+
+    def _flash_attention(self, wanted: bool | None) -> int:
+        """llama.cpp's setting. On a CPU its sums in half precision change with the batch's shape, so it is off by default."""
+        if wanted is None:
+            return int(llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO if self.gpu_layers else llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED)
+        return int(llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED if wanted else llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED)
 
     @property
     def room_advice(self) -> str:
@@ -121,10 +167,12 @@ class Model:
 
     def close(self) -> None:
         if self._context is not None:
-            llama_cpp.llama_batch_free(self._batch)
             llama_cpp.llama_free(self._context)
-            llama_cpp.llama_model_free(self._handle)
             self._context = None
+        if self._handle is not None:
+            llama_cpp.llama_batch_free(self._batch)
+            llama_cpp.llama_model_free(self._handle)
+            self._handle = None
 
     # --- text and tokens -------------------------------------------------------------------------------------------
 
@@ -175,7 +223,7 @@ class Model:
 
     def keep_prefixes(self, store: PrefixStore, fingerprint: str) -> None:
         """From now on `hold` keeps states in `store`; `fingerprint` is the sha256 of the model file."""
-        self._prefixes, self._identity = store, f"{self._layout} {fingerprint}"
+        self._prefixes, self._fingerprint = store, fingerprint
 
     def hold(self, prefix: Sequence[int]) -> None:
         """Make sequence 0 begin with `prefix`, which must be constant text: its state is kept on disk where there is a store.
@@ -186,7 +234,7 @@ class Model:
             return
         if len(prefix) > self.ctx_size:
             return
-        key = hashlib.sha256(f"{self._identity}\n{list(prefix)}".encode()).hexdigest()
+        key = hashlib.sha256(f"{self._layout} {self._fingerprint}\n{list(prefix)}".encode()).hexdigest()
         if self._prefixes.load(key, lambda path: self._restore(path, prefix)):
             return
         self.rewind(common_length([self.held, prefix]))
@@ -381,8 +429,3 @@ class GrammarSampler:
 
     def __exit__(self, *_: object) -> None:
         llama_cpp.llama_sampler_free(self._chain)
-
-
-def build_info() -> str:
-    """The version of llama-cpp-python and the CPU features that its llama.cpp was built to use."""
-    return f"llama-cpp-python {llama_cpp.__version__}; {llama_cpp.llama_print_system_info().decode().strip()}"

@@ -10,11 +10,13 @@ from clinex_edge import __version__
 from clinex_edge.decoding import get_decoder
 from clinex_edge.documents import Document
 from clinex_edge.errors import ContextError, ModelError
-from clinex_edge.llama import memory
-from clinex_edge.llama.model import Counters, LoadOptions, Model, build_info
+from clinex_edge.llama import machine
+from clinex_edge.llama.machine import build_info
+from clinex_edge.llama.model import Counters, LoadOptions, Model
 from clinex_edge.llama.prefixes import prefix_store
 from clinex_edge.models.fingerprint import sha256_of
 from clinex_edge.models.registry import ModelSpec, find
+from clinex_edge.models.tuned import remembered
 from clinex_edge.pipeline.extract import Extractor
 from clinex_edge.pipeline.record import Feature, Record
 from clinex_edge.pipeline.translate import TranslatedTurn, Translation, Translator
@@ -155,7 +157,7 @@ class Pipeline:
         specs = {str(s.path): s for s in (self.extractor_spec, *([self.translator_spec] if self.translates else []))}
         missing = [spec for key, spec in specs.items() if key not in self._models]
         try:
-            return len(specs) == 1 or sum(map(self._needed, missing)) <= memory.available()
+            return len(specs) == 1 or sum(map(self._needed, missing)) <= machine.free_memory()
         except ModelError:  # told where the model is first used: a document may not need it
             return True
 
@@ -167,15 +169,17 @@ class Pipeline:
         return self._needs[key]
 
     def _load_options(self, spec: ModelSpec) -> LoadOptions:
-        given = self._options
-        return replace(given, ctx_size=given.ctx_size or spec.ctx_size, threads=given.threads or spec.threads)
+        """What was asked for, else what was found by tuning, else what the registry says. Raises ModelError where the file is missing."""
+        given, tuning = self._options, remembered(sha256_of(spec.path))
+        threads = given.threads or (None if tuning else spec.threads)
+        return replace(given, ctx_size=given.ctx_size or spec.ctx_size, threads=threads, tuning=tuning or given.tuning)
 
     def _model(self, spec: ModelSpec) -> Model:
         """The loaded model; one file serves both roles. Another model goes where the memory does not hold both."""
         key = str(spec.path)
         if key not in self._models:
             started = time.perf_counter()
-            if self._models and self._needed(spec) > memory.available():
+            if self._models and self._needed(spec) > machine.free_memory():
                 self.close()
             model = self._models[key] = Model(spec.path, self._load_options(spec))
             sha256 = sha256_of(spec.path)
