@@ -1,11 +1,15 @@
 """Many texts generated together equal the same texts generated alone."""
 
+import json
+
 import pytest
 
+from clinex_edge.documents import Document
 from clinex_edge.errors import ContextError
 from clinex_edge.llama.batching import Generation, Job, generate
 from clinex_edge.llama.model import LoadOptions, Model
 from clinex_edge.models.registry import find
+from tests.cli_runner import ROOT
 
 TURNS = ["همراه: از دیشب تب داره", "پرستار: سلام، حالش چطوره؟", "همراه: نه، درد نداره ولی خیلی بی‌حاله", "ممنونم، خدانگهدار"]
 
@@ -26,6 +30,17 @@ def test_together_as_alone(demo: Model, parallel: int) -> None:
     assert alone.keys() == together.keys()
     for key, result in alone.items():
         assert result.tokens == together[key].tokens or min(result.margin, together[key].margin) < 0.1
+
+
+def test_turns_of_real_documents_differ_only_at_near_ties(demo: Model) -> None:
+    lines = (ROOT / "benchmarks/corpus/handwritten.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines[:20]]
+    turns = [turn.for_model for row in rows for turn in Document.from_text(row["fa"], language="fa").turns]
+    alone = results(demo, [jobs(demo, turns)], 1)
+    together = results(demo, [jobs(demo, turns)], 16)
+    ties = [min(alone[key].margin, together[key].margin) for key in alone if alone[key].tokens != together[key].tokens]
+    assert len(ties) < 0.05 * len(turns), f"{len(ties)} of {len(turns)}"
+    assert all(tie < 0.1 for tie in ties), ties
 
 
 def test_an_answer_that_fills_its_room_is_cut(demo: Model) -> None:
