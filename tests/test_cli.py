@@ -458,6 +458,15 @@ def test_a_reader_that_goes_away_is_no_error_message(call):
     assert "Error" not in stderr and "Traceback" not in stderr
 
 
+def test_a_model_too_big_for_the_memory_is_refused_with_advice(capsys, monkeypatch, call):
+    monkeypatch.setattr("clinex_edge.llama.machine.free_memory", lambda: 10 * 2**20)
+    done = run(capsys, "extract", call)
+    assert (done.status, done.stdout) == (1, "")
+    assert "needs about" in done.stderr
+    assert "smaller" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_clinex_debug_shows_where_an_error_arose(call):
     quiet = spawn("extract", call, "--model", "nothing")
     debug = spawn("extract", call, "--model", "nothing", env={"CLINEX_DEBUG": "1"})

@@ -6,6 +6,7 @@ Format: the GGUF specification in the ggml repository, versions 2 and 3, little-
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -120,26 +121,31 @@ class _Reader:
 
 
 def read_header(path: Path) -> GgufHeader:
-    """Read and check a GGUF file's header.
+    """Read and check a GGUF file's header; one that has not changed since is not read again.
 
     Raises ModelError where the file is missing, no GGUF, truncated, or announces impossible sizes.
     """
-    advice = "Fetch the file again and compare its size or sha256 with the source's."
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            reader = _Reader(file, size)
-            if size < 24 or reader.bytes(4) != b"GGUF":
-                raise ModelError(f"{path} is not a GGUF file.", "clinex-edge reads models in llama.cpp's GGUF format.")
-            try:
-                metadata, vocabulary = _parse(reader)
-                return GgufHeader(path, metadata, size, vocabulary)
-            except (ValueError, struct.error, RecursionError) as error:
-                raise ModelError(f"{path} is damaged: {error}.", advice) from error
+        state = path.stat()
+        return _read(path, state.st_size, state.st_mtime_ns)
     except FileNotFoundError:
         raise ModelError(f"There is no model file {path}.", "Check the path, or leave --model out.") from None
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}.", "A model is one readable .gguf file.") from error
+
+
+@lru_cache(maxsize=16)
+def _read(path: Path, size: int, mtime_ns: int) -> GgufHeader:
+    with path.open("rb") as file:
+        reader = _Reader(file, size)
+        if size < 24 or reader.bytes(4) != b"GGUF":
+            raise ModelError(f"{path} is not a GGUF file.", "clinex-edge reads models in llama.cpp's GGUF format.")
+        try:
+            metadata, vocabulary = _parse(reader)
+        except (ValueError, struct.error, RecursionError) as error:
+            advice = "Fetch the file again and compare its size or sha256 with the source's."
+            raise ModelError(f"{path} is damaged: {error}.", advice) from error
+    return GgufHeader(path, metadata, size, vocabulary)
 
 
 def _parse(reader: _Reader) -> tuple[dict[str, Any], int]:
