@@ -12,7 +12,6 @@ import pytest
 
 from clinex_edge.errors import ModelError
 from clinex_edge.llama import gguf
-from clinex_edge.llama import gguf
 from clinex_edge.llama.gguf import read_header
 from clinex_edge.llama.model import Model
 from clinex_edge.models.registry import find
