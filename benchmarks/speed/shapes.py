@@ -98,7 +98,8 @@ def write(shape: Shape, path: Path, source: Path, seed: int = 0) -> None:
         if name == "rope_freqs.weight":
             writer.write_tensor_data(_rope_factors(shape))
         else:
-            writer.write_tensor_data(_random_rows(random, kind, rows, columns) if rows else np.ones(columns, np.float32))
+            values = _random_rows(random, kind, rows, columns, _deviation(shape, name, columns)) if rows else np.ones(columns, np.float32)
+            writer.write_tensor_data(values)
     writer.close()
     draft.replace(path)
 
@@ -193,17 +194,25 @@ def _fitting(kind: Kind, columns: int) -> Kind:
     return kind if columns % 256 == 0 else {Kind.Q4_K: Kind.Q5_0, Kind.Q6_K: Kind.Q8_0}[kind]
 
 
+def _deviation(s: Shape, name: str, columns: int) -> float:
+    """The standard deviation of a tensor's values: activations keep their size, and what was read makes a difference."""
+    if name == "token_embd.weight":
+        return s.width**-0.5 if s.architecture == "gemma3" else 1.0  # Gemma multiplies by the root itself
+    depth = 2 * s.layers if name.endswith(("attn_output.weight", "ffn_down.weight")) else 1
+    return (depth * columns) ** -0.5
+
+
 _SCALES = {Kind.Q4_K: (0, 2), Kind.Q6_K: (208,), Kind.Q5_0: (0,), Kind.Q8_0: (0,)}  # where a block's float16 scales lie
 _MINIMUM = 7.5  # the second scale of Q4_K, in units of the first: it brings the mean of a block to zero
 
 
-def _random_rows(random: np.random.Generator, kind: Kind, rows: int, columns: int) -> np.ndarray:
-    """Random blocks whose values have a standard deviation of 1 / sqrt(columns), so that activations keep their size."""
+def _random_rows(random: np.random.Generator, kind: Kind, rows: int, columns: int, deviation: float) -> np.ndarray:
+    """Random blocks, valid in any bytes, with scales that give the values this standard deviation."""
     values, size = gguf.GGML_QUANT_SIZES[kind]
     blocks = random.integers(0, 256, (rows * columns // values, size), np.uint8)
     _scale(blocks, kind, 1.0)
     unscaled = float(gguf.quants.dequantize(blocks[:4096], kind).std())
-    _scale(blocks, kind, columns**-0.5 / unscaled)
+    _scale(blocks, kind, deviation / unscaled)
     return blocks.reshape(rows, -1)
 
 
