@@ -13,7 +13,7 @@ from typing import Any
 import llama_cpp
 
 from benchmarks.speed.timing import Sample, measure
-from benchmarks.speed.workload import CONTEXT, Workload
+from benchmarks.speed.workload import CONTEXT, STEPS, Workload
 from clinex_edge.decoding import DECODERS, compile_tokens, decoders
 from clinex_edge.llama.batching import Job, generate
 from clinex_edge.llama.model import Entry, LoadOptions, Model
@@ -22,7 +22,6 @@ from clinex_edge.pipeline.extract import Extractor
 from clinex_edge.pipeline.translate import Translator
 from clinex_edge.tasks import load_translation
 
-STEPS = 40  # tokens after which a way that goes token by token is stopped: its pace is known
 TURN_TOKENS = 24  # of a translated turn; random weights never end one
 
 

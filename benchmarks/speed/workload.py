@@ -11,6 +11,7 @@ from clinex_edge.tasks import Profile, Task, load_task
 CONTEXT = 4096  # tokens
 DOCUMENT_TOKENS, TOLERANCE = 200, 15
 TURNS = 16  # of a call to translate
+STEPS = 40  # tokens after which a way that goes token by token is stopped: its pace is known
 YES = frozenset({"pain", "gastrointestinal_issues"})  # the answer whose length is charged
 
 Tokenize = Callable[[str], list[int]]
