@@ -101,13 +101,6 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), "clinex-edge": __version__, "llama-cpp-python": version("llama-cpp-python")}
 
 
-def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """`new`, with the shapes of `old` that it lacks where machine and versions are the same."""
-    if any(old.get(key) != new[key] for key in ("machine", "versions")):
-        return new
-    return {**new, **{key: {**old[key], **new[key]} for key in ("shapes", "ratios")}}
-
-
 def write(result: dict[str, Any], path: Path) -> None:
     """speed.json, and its table and chart beside it; each whole or untouched."""
     write_private(path, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
@@ -169,7 +162,7 @@ def main(names: str, rounds: int, threads: int, models: Path | None, source: Pat
         }
         ratios = {shape: report.ratios(samples, canonical, memory_over)}
         new = {"machine": machine(), "versions": versions(), "shapes": {shape: run}, "ratios": ratios}
-        result = merged(result, new)
+        result = report.merged(result, new)
         write(result, out)
     click.echo(report.markdown(result))
 

@@ -104,6 +104,13 @@ def ratios(samples: Samples, canonical: Mapping[str, int], memory_over: list[flo
     return result
 
 
+def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """`new`, with the shapes of `old` that it lacks where machine and versions are the same."""
+    if any(old.get(key) != new[key] for key in ("machine", "versions")):
+        return new
+    return {**new, **{key: {**old[key], **new[key]} for key in ("shapes", "ratios")}}
+
+
 def markdown(result: Mapping[str, Any]) -> str:
     """The tables of a whole speed.json."""
     machine = result["machine"]

@@ -25,7 +25,7 @@ from clinex_edge.tasks import load_translation
 TURN_TOKENS = 24  # of a translated turn; random weights never end one
 
 
-def load(path: Path, threads: int) -> Model:
+def load(path: Path, threads: int | None) -> Model:
     """Our model as a pipeline loads it, with its prefixes kept on disk."""
     model = Model(path, LoadOptions(ctx_size=CONTEXT, threads=threads))
     model.keep_prefixes(prefix_store(), path.name)
