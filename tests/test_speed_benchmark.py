@@ -182,7 +182,7 @@ def test_the_floor_computes_what_the_decoders_compute(demo: Model, task: Task, t
 # --- shape models: every tokenizer family for real -----------------------------------------------------------------
 
 SHAPES = ["qwen2.5-1.5b", "qwen2.5-7b", "llama-3.2-3b", "llama-3.1-8b", "gemma-3-1b", "aya-expanse-8b"]
-RANDOM_TIE = 1.0  # logits of random weights spread by about 40
+RANDOM_TIE = 0.1  # the same for random weights, in standard deviations of the logits
 MARKS = (
     "<|im_start|> <|im_end|> <|endoftext|> <|eot_id|> <|start_header_id|> <|end_header_id|> <|begin_of_text|> <start_of_turn> <end_of_turn>"
     " <bos> <eos> <BOS_TOKEN> <|START_OF_TURN_TOKEN|> <|END_OF_TURN_TOKEN|> <|SYSTEM_TOKEN|> <|USER_TOKEN|> <|CHATBOT_TOKEN|>"
@@ -251,9 +251,11 @@ def test_joint_equals_one_token_at_a_time_and_the_grammar_is_understood(shaped: 
     first, *rest = prompts(shaped, task, 3, "full")
     assert all(decision.yes is not None for decision in gbnf(shaped, first, template).values())
     for prompt in rest:
+        deviation = float(shaped.prefill(prompt).std())
         expected = one_token_at_a_time(shaped, prompt, slots)
+        shaped.rewind(0)
         for decision, gap in zip(joint(shaped, prompt, template).values(), expected, strict=True):
-            assert decision.gap == pytest.approx(gap, abs=RANDOM_TIE)
+            assert decision.gap == pytest.approx(gap, abs=RANDOM_TIE * deviation)
             if decision.yes != (gap > 0):
                 break  # a near-tie: later answers are conditioned on it
 

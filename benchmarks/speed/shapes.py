@@ -96,10 +96,12 @@ def write(shape: Shape, path: Path, source: Path, seed: int = 0) -> None:
     random = np.random.default_rng(seed)
     for name, kind, rows, columns in tensors:
         if name == "rope_freqs.weight":
-            writer.write_tensor_data(_rope_factors(shape))
+            values = _rope_factors(shape)
+        elif rows:
+            values = _random_rows(random, kind, rows, columns, _deviation(shape, name, columns))
         else:
-            values = _random_rows(random, kind, rows, columns, _deviation(shape, name, columns)) if rows else np.ones(columns, np.float32)
-            writer.write_tensor_data(values)
+            values = np.full(columns, 0 if name.endswith(".bias") else 1, np.float32)
+        writer.write_tensor_data(values)
     writer.close()
     draft.replace(path)
 
@@ -198,8 +200,10 @@ def _deviation(s: Shape, name: str, columns: int) -> float:
     """The standard deviation of a tensor's values: activations keep their size, and what was read makes a difference."""
     if name == "token_embd.weight":
         return s.width**-0.5 if s.architecture == "gemma3" else 1.0  # Gemma multiplies by the root itself
-    depth = 2 * s.layers if name.endswith(("attn_output.weight", "ffn_down.weight")) else 1
-    return (depth * columns) ** -0.5
+    if name.endswith(("attn_output.weight", "ffn_down.weight")):
+        return (2 * s.layers * columns) ** -0.5
+    sharpness = 2 if name.endswith(("attn_q.weight", "attn_k.weight")) else 1
+    return sharpness * columns**-0.5
 
 
 _SCALES = {Kind.Q4_K: (0, 2), Kind.Q6_K: (208,), Kind.Q5_0: (0,), Kind.Q8_0: (0,)}  # where a block's float16 scales lie
