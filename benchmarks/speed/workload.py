@@ -44,7 +44,8 @@ class Workload:
 
 def documents(count: int, tokenize: Tokenize, seed: int = 3) -> list[list[str]]:
     """English calls, line by line, that nobody was trained on, each of about DOCUMENT_TOKENS tokens."""
-    generator, found = Generator("test", seed), []
+    generator = Generator("test", seed)
+    found: list[list[str]] = []
     while len(found) < count:
         call = generator.call()
         if not call.paragraph and abs(len(tokenize(call.text("en"))) - DOCUMENT_TOKENS) <= TOLERANCE:
@@ -54,7 +55,8 @@ def documents(count: int, tokenize: Tokenize, seed: int = 3) -> list[list[str]]:
 
 def persian_calls(count: int, seed: int = 3) -> list[Call]:
     """Persian calls of TURNS turns."""
-    generator, found = Generator("test", seed), []
+    generator = Generator("test", seed)
+    found: list[Call] = []
     while len(found) < count:
         call = generator.call(TURNS, 2 * TURNS)
         if not call.paragraph and len(call.turns) == TURNS:
