@@ -44,13 +44,15 @@ def extraction(shape: str, path: Path, rounds: int, threads: int, server: Path |
     calls = documents(2 * rounds, model.tokenize)
     model.close()  # memory for the children
     for number, call in enumerate(calls[:rounds]):
-        first_ways = ("joint", "joint", "schema", "independent", "gbnf", "free") if number == 0 else ("joint", "schema")
-        for i, way in enumerate(first_ways):
+        unsaved = ("joint_unsaved", "independent_unsaved") if number == 0 else ()
+        rarely = ("gbnf", "free") if number == 0 else ()  # only to know: no target speaks about them
+        for name in (*unsaved, "joint", "independent", "schema", *rarely):
+            way = name.removesuffix("_unsaved")
             sample, peak = cold.answer(way, path, threads, call)
-            samples["cold_joint_no_cache" if number == i == 0 else f"cold_{way}"].append(sample)
+            samples[f"cold_{name}"].append(sample)
             if way == "joint":
                 memory_over.append(peak - path.stat().st_size - SHAPES[shape].kv_bytes(CONTEXT))
-            click.echo(f"{shape}: first document, {way}: {sample.seconds:.1f} s", err=True)
+            click.echo(f"{shape}: first document, {name}: {sample.seconds:.1f} s", err=True)
     ours, naive = Ours(load(path, threads), workload), Naive(path, threads, workload)
     canonical = workload.canonical_tokens(ours.model.tokenize)
     prefix = len(ours.extractors["joint"].prefix)

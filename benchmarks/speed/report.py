@@ -20,27 +20,29 @@ class Way:
 
     title: str
     charged: str | None = None
+    ours: bool = True
 
 
 WAYS = {
     "cold_joint": Way("first document: joint"),
-    "cold_joint_no_cache": Way("first document ever, nothing saved yet: joint"),
     "cold_independent": Way("first document: independent"),
     "cold_gbnf": Way("first document: gbnf", "template"),
     "cold_free": Way("first document: free", "template"),
-    "cold_schema": Way("first document: (a) llama-cpp-python, JSON schema", "json"),
+    "cold_joint_unsaved": Way("first document ever, no prefix saved: joint"),
+    "cold_independent_unsaved": Way("first document ever, no prefix saved: independent"),
+    "cold_schema": Way("first document: (a) llama-cpp-python, JSON schema", "json", ours=False),
     "joint": Way("joint"),
     "independent": Way("independent"),
     "gbnf": Way("gbnf", "template"),
     "free": Way("free", "template"),
-    "schema": Way("(a) llama-cpp-python, JSON schema", "json"),
-    "grammar": Way("(a') llama-cpp-python, our grammar", "template"),
-    "server": Way("(b) llama-server, pace without a schema", "json"),
-    "server_schema": Way("(b) llama-server, pace with a schema", "json"),
-    "floor_joint": Way("(c) floor of joint"),
-    "floor_independent": Way("(c) floor of independent"),
+    "schema": Way("(a) llama-cpp-python, JSON schema", "json", ours=False),
+    "grammar": Way("(a') llama-cpp-python, our grammar", "template", ours=False),
+    "server": Way("(b) llama-server, pace without a schema", "json", ours=False),
+    "server_schema": Way("(b) llama-server, pace with a schema", "json", ours=False),
+    "floor_joint": Way("(c) floor of joint", ours=False),
+    "floor_independent": Way("(c) floor of independent", ours=False),
     "translation_parallel": Way("translation, 16 turns together"),
-    "translation_serial": Way("translation, one turn at a time"),
+    "translation_serial": Way("translation, one turn at a time", ours=False),
 }
 
 
@@ -150,11 +152,13 @@ def chart(result: Mapping[str, Any], path: Path) -> None:
     figure = Figure(figsize=(9, 1 + 0.28 * sum(heights) + 0.6 * len(panels)), layout="constrained")
     axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axis, (shape, run) in zip(axes, panels, strict=True):
-        titles = [WAYS[way].title for way in run["seconds"]]
+        ways = [WAYS[way] for way in run["seconds"]]
         low, middle, high = np.array([np.percentile(values, (25, 50, 75)) for values in run["seconds"].values()]).T
-        bars = axis.barh(titles, middle, xerr=(middle - low, high - middle), color="0.35", edgecolor="black", capsize=2)
-        for bar, title in zip(bars, titles, strict=True):
-            if "(" in title or "one turn" in title:
+        bars = axis.barh(
+            [way.title for way in ways], middle, xerr=(middle - low, high - middle), color="0.35", edgecolor="black", capsize=2
+        )
+        for bar, way in zip(bars, ways, strict=True):
+            if not way.ours:
                 bar.set(facecolor="white", hatch="///")
         axis.invert_yaxis()
         axis.set(title=shape, xlabel="seconds")
