@@ -31,16 +31,16 @@ from benchmarks.speed.workload import CONTEXT, STEPS, TURNS, Workload, documents
 from clinex_edge import __version__, paths
 from clinex_edge.atomic import write_private, write_private_bytes
 from clinex_edge.llama.batching import PARALLEL
-from clinex_edge.llama.model import build_info
+from clinex_edge.llama.model import LoadOptions, build_info
 
 Measured = tuple[dict[str, list[Sample]], dict[str, int], list[float]]  # samples, canonical tokens, bytes of memory over
 
 
-def extraction(shape: str, path: Path, rounds: int, threads: int, server: Path | None) -> Measured:
+def extraction(shape: str, path: Path, rounds: int, options: LoadOptions, server: Path | None) -> Measured:
     """All ways of answering: first documents in processes of their own, then later ones, each in interleaved rounds."""
     samples: dict[str, list[Sample]] = defaultdict(list)
     memory_over: list[float] = []
-    workload, model = Workload(), load(path, threads)
+    workload, model = Workload(), load(path, options)
     calls = documents(2 * rounds, model.tokenize)
     model.close()  # memory for the children
     for number, call in enumerate(calls[:rounds]):
@@ -48,15 +48,15 @@ def extraction(shape: str, path: Path, rounds: int, threads: int, server: Path |
         rarely = ("gbnf", "free") if number == 0 else ()  # only to know: no target speaks about them
         for name in (*unsaved, "joint", "independent", "schema", *rarely):
             way = name.removesuffix("_unsaved")
-            sample, peak = cold.answer(way, path, threads, call)
+            sample, peak = cold.answer(way, path, options, call)
             samples[f"cold_{name}"].append(sample)
             if way == "joint":
                 memory_over.append(peak - path.stat().st_size - SHAPES[shape].kv_bytes(CONTEXT))
             click.echo(f"{shape}: first document, {name}: {sample.seconds:.1f} s", err=True)
-    ours, naive = Ours(load(path, threads), workload), Naive(path, threads, workload)
+    ours, naive = Ours(load(path, options), workload), Naive(path, options, workload)
     canonical = workload.canonical_tokens(ours.model.tokenize)
     prefix = len(ours.extractors["joint"].prefix)
-    with Server(server, path, threads) if server else contextlib.nullcontext() as peer:
+    with Server(server, path, options) if server else contextlib.nullcontext() as peer:
         naive.answer("schema", calls[-1])  # each computes the constant prefix once, unmeasured
         if peer:
             peer.answer(ours.prompt("joint", calls[-1]), None)
@@ -76,10 +76,10 @@ def extraction(shape: str, path: Path, rounds: int, threads: int, server: Path |
     return samples, canonical, memory_over
 
 
-def translation(shape: str, path: Path, rounds: int, threads: int) -> Measured:
+def translation(shape: str, path: Path, rounds: int, options: LoadOptions) -> Measured:
     """The turns of a call translated together, and the same one at a time."""
     samples: dict[str, list[Sample]] = defaultdict(list)
-    model = load(path, threads)
+    model = load(path, options)
     translator = Translation(model)
     for number, call in enumerate(persian_calls(rounds)):
         jobs = translator.jobs([turn.fa for turn in call.turns])
@@ -131,11 +131,14 @@ def private_home() -> Iterator[None]:
 @click.option("--shapes", "names", default=f"{','.join(report.EXTRACTORS)},{report.TRANSLATOR}", show_default=True, help="Names, by comma.")
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Documents a way.")
 @click.option("--threads", type=click.IntRange(min=1), default=os.cpu_count(), show_default=True, help="CPU threads.")
+@click.option("-ngl", "--gpu-layers", default=0, show_default=True, help="Layers on the GPU; -1 for all.")
 @click.option("--models", type=click.Path(file_okay=False, path_type=Path), help="Where the models are kept.  [default: the cache folder]")
 @click.option("--source", type=click.Path(file_okay=False, path_type=Path), help="Folder with llama-cpp-python's source distribution.")
 @click.option("--server", help="Program llama-server, or 'build' to build it from the source distribution.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), default="benchmarks/results/speed.json", show_default=True)
-def main(names: str, rounds: int, threads: int, models: Path | None, source: Path | None, server: str | None, out: Path) -> None:
+def main(
+    names: str, rounds: int, threads: int, gpu_layers: int, models: Path | None, source: Path | None, server: str | None, out: Path
+) -> None:
     shapes = names.split(",")
     if unknown := set(shapes) - set(SHAPES):
         raise click.BadParameter(f"{', '.join(sorted(unknown))}: known are {', '.join(SHAPES)}.", param_hint="--shapes")
@@ -145,15 +148,15 @@ def main(names: str, rounds: int, threads: int, models: Path | None, source: Pat
         click.echo("llama-server is left out; add: --server build", err=True)
     result = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
     files = {shape: shape_file(shape, models or paths.cache_dir() / "speed", llama_cpp_folder) for shape in shapes}
+    options = LoadOptions(CONTEXT, threads, gpu_layers)
     for shape, path in files.items():
         with private_home():
             if shape == report.TRANSLATOR:
-                samples, canonical, memory_over = translation(shape, path, rounds, threads)
+                samples, canonical, memory_over = translation(shape, path, rounds, options)
             else:
-                samples, canonical, memory_over = extraction(shape, path, rounds, threads, program)
-        settings = {"rounds": rounds, "threads": threads, "context": CONTEXT, "tokens generated at most": STEPS}
-        if shape == report.TRANSLATOR:
-            settings = {"rounds": rounds, "threads": threads, "context": CONTEXT, "turns": TURNS, "tokens a turn": TURN_TOKENS}
+                samples, canonical, memory_over = extraction(shape, path, rounds, options, program)
+        stopped = {"turns": TURNS, "tokens a turn": TURN_TOKENS} if shape == report.TRANSLATOR else {"tokens generated at most": STEPS}
+        settings = {"rounds": rounds, "threads": threads, "gpu layers": gpu_layers, "context": CONTEXT, **stopped}
         run = {
             "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
             "settings": settings,

@@ -34,7 +34,7 @@ def llama_cpp_source(folder: Path) -> Path:
 
 
 def build_server(source: Path, folder: Path) -> Path:
-    """The llama-server of these sources, built for this machine in `folder` (about 15 minutes on two cores the first time).
+    """The llama-server of these sources, built for this machine in `folder`: a long compile the first time.
 
     Raises CalledProcessError where cmake or the compiler fails.
     """

@@ -15,12 +15,12 @@ import click
 import numpy as np
 
 from benchmarks.speed.ways import load
-from benchmarks.speed.workload import Workload, documents
+from benchmarks.speed.workload import CONTEXT, Workload, documents
 from clinex_edge.decoding import compile_tokens, room_for
 from clinex_edge.decoding.decision import decide
 from clinex_edge.decoding.template import TokenSlot
 from clinex_edge.errors import ContextError
-from clinex_edge.llama.model import Logits, Model, common_length
+from clinex_edge.llama.model import LoadOptions, Logits, Model, common_length
 
 Judge = Callable[[TokenSlot, Logits], bool]  # whether a slot is yes
 VARIANTS = {"literals batched": 0, "two slots guessed": 2, "all slots guessed": 99}  # slots guessed ahead
@@ -80,7 +80,7 @@ def spread(count: int, slots: Sequence[TokenSlot]) -> Judge:
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
 def main(path: Path, threads: int | None, rounds: int) -> None:
-    model, workload = load(path, threads), Workload()
+    model, workload = load(path, LoadOptions(CONTEXT, threads)), Workload()
     slots = compile_tokens(workload.template, model.tokenize)
 
     def prompt(lines: list[str]) -> list[int]:

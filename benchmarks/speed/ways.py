@@ -13,7 +13,7 @@ from typing import Any
 import llama_cpp
 
 from benchmarks.speed.timing import Sample, measure
-from benchmarks.speed.workload import CONTEXT, STEPS, Workload
+from benchmarks.speed.workload import STEPS, Workload
 from clinex_edge.decoding import DECODERS, compile_tokens, decoders
 from clinex_edge.llama.batching import Job, generate
 from clinex_edge.llama.model import Entry, LoadOptions, Model
@@ -25,9 +25,9 @@ from clinex_edge.tasks import load_translation
 TURN_TOKENS = 24  # of a translated turn; random weights never end one
 
 
-def load(path: Path, threads: int | None) -> Model:
+def load(path: Path, options: LoadOptions) -> Model:
     """Our model as a pipeline loads it, with its prefixes kept on disk."""
-    model = Model(path, LoadOptions(ctx_size=CONTEXT, threads=threads))
+    model = Model(path, options)
     model.keep_prefixes(prefix_store(), path.name)
     return model
 
@@ -122,9 +122,10 @@ def _decode_raw(context: Any, batches: list[list[Entry]]) -> Sample:
 class Naive:
     """llama-cpp-python as its documentation shows it. It reuses by itself what two prompts share."""
 
-    def __init__(self, path: Path, threads: int, workload: Workload):
+    def __init__(self, path: Path, options: LoadOptions, workload: Workload):
         self.workload = workload
-        self.llama = llama_cpp.Llama(str(path), n_ctx=CONTEXT, n_threads=threads, n_threads_batch=threads, verbose=False)
+        threads = {"n_threads": options.threads, "n_threads_batch": options.threads}
+        self.llama = llama_cpp.Llama(str(path), n_ctx=options.ctx_size, n_gpu_layers=options.gpu_layers, verbose=False, **threads)
         self.constraints: dict[str, dict[str, Any]] = {
             "schema": {"response_format": {"type": "json_object", "schema": workload.schema}},
             "grammar": {"grammar": llama_cpp.LlamaGrammar.from_string(workload.template.gbnf(), verbose=False)},
@@ -143,14 +144,14 @@ class Naive:
 class Server:
     """llama-server on the loopback interface; use as a context manager."""
 
-    def __init__(self, program: Path, model: Path, threads: int):
+    def __init__(self, program: Path, path: Path, options: LoadOptions):
         """Raises RuntimeError where it does not start."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self._url = f"http://127.0.0.1:{port}"
-        options = ["--ctx-size", CONTEXT, "--threads", threads, "--parallel", 1, "--host", "127.0.0.1", "--port", port]
-        command = [program, "--model", model, "--offline", *options]
+        loading = ["--ctx-size", options.ctx_size, "--threads", options.threads, "--n-gpu-layers", options.gpu_layers, "--offline"]
+        command = [program, "--model", path, *loading, "--parallel", 1, "--host", "127.0.0.1", "--port", port]
         self._process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
         self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
         while self._process.poll() is None:
