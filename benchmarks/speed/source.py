@@ -22,10 +22,11 @@ def llama_cpp_source(folder: Path) -> Path:
     """
     name = f"llama_cpp_python-{version('llama-cpp-python')}"
     if not (folder / name).is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
         archive = folder / f"{name}.tar.gz"
         if not archive.exists():
-            wanted = f"llama-cpp-python=={version('llama-cpp-python')}"
-            pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:", "--dest", str(folder), wanted]
+            package, wanted = "llama-cpp-python", f"llama-cpp-python=={version('llama-cpp-python')}"
+            pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", package, "--dest", str(folder), wanted]
             subprocess.run(pip, check=True)  # noqa: S603  (our own words only)
         with tempfile.TemporaryDirectory(dir=folder) as draft, tarfile.open(archive) as packed:
             packed.extractall(draft, filter="data")
