@@ -219,8 +219,6 @@ def test_shape_prompts_render(shaped: Model, task: Task) -> None:
 
 @pytest.mark.shapes
 def test_control_tokens_in_a_document_stay_plain_text(shaped: Model, task: Task) -> None:
-    if shaped.header.architecture == "command-r":
-        pytest.xfail("llama.cpp reads this family's turn marks, which are user-defined tokens, in plain text too")
     profile = task.profile("full", "en")
     marks = {ids[0] for mark in MARKS.split() if len(ids := shaped.tokenize(mark, special=True)) == 1}
     assert len(marks) >= 3

@@ -7,8 +7,10 @@ start is computed once. Other sequences serve as short-lived branches of it.
 import ctypes
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ BATCH_SIZE = 512
 KV_TYPES = {"f16": llama_cpp.GGML_TYPE_F16, "q8_0": llama_cpp.GGML_TYPE_Q8_0}
 _DEFAULT_CONTEXT = 8192
 _WORTH_SAVING = 128  # tokens; a shorter prefix is computed about as fast as it is read
+_MARK = re.compile(r"<[^<>\s]+>")
 _SMALLEST_CONTEXT = 256  # llama.cpp aborts where a context has fewer tokens than sequences
 
 
@@ -115,6 +118,8 @@ class Model:
         llama_cpp.llama_log_set(_silence, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
         model_params = llama_cpp.llama_model_default_params()
+        # A CPU computes with weights in another order: mapped into memory, the file's own order would stay there beside it.
+        model_params.load_mode = llama_cpp.LLAMA_LOAD_MODE_NONE
         model_params.n_gpu_layers = self.gpu_layers if self.gpu_layers >= 0 else 1_000_000
         self._handle = llama_cpp.llama_model_load_from_file(os.fsencode(path), model_params)
         if not self._handle:
@@ -178,6 +183,13 @@ class Model:
 
     def tokenize(self, text: str, special: bool = False) -> list[int]:
         """Token ids of `text`; only with `special` may parts of it become control tokens."""
+        if special:
+            return self._tokenize(text, True)
+        # Some families' turn marks are no control tokens but "user-defined" ones, which llama.cpp reads in plain text too.
+        cuts = [m.start() + 1 for m in _MARK.finditer(text) if any(map(self.is_control, self._tokenize(m[0], False)))]
+        return [token for first, last in pairwise([0, *cuts, len(text)]) for token in self._tokenize(text[first:last], False)]
+
+    def _tokenize(self, text: str, special: bool) -> list[int]:
         data = text.encode("utf-8", "replace")
         room = len(data) + 8
         buffer = (llama_cpp.llama_token * room)()
@@ -196,6 +208,9 @@ class Model:
         return b"".join(map(self.piece, tokens)).decode("utf-8", "replace")
 
     def is_control(self, token: int) -> bool:
+        """Whether `token` is a control token, or a user-defined one that looks like one."""
+        if llama_cpp.llama_vocab_get_attr(self._vocab, token) & llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED:
+            return bool(_MARK.fullmatch(llama_cpp.llama_vocab_get_text(self._vocab, token).decode("utf-8", "replace")))
         return bool(llama_cpp.llama_vocab_is_control(self._vocab, token))
 
     def is_end(self, token: int) -> bool:
