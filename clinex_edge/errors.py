@@ -40,6 +40,10 @@ class ModelError(ClinexError):
     exit_code = 4
 
 
+class NotEnoughMemoryError(ClinexError):
+    """A model would not fit the memory of this machine."""
+
+
 class ContextError(ClinexError):
     """A prompt does not fit the model's context."""
 

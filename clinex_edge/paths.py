@@ -31,3 +31,8 @@ def builtin(name: str) -> Path:
         if (folder / name).exists():
             return folder / name
     return _PACKAGE / "data" / name
+
+
+def state_dir() -> Path:
+    """What was found out about this machine, such as tunings. Never patient text."""
+    return _personal("state")

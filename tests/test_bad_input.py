@@ -464,10 +464,10 @@ def test_a_full_disk_leaves_the_old_file_and_no_draft(call, tmp_path):
 
 
 def test_an_internal_error_does_not_quote_the_document(capsys, call, monkeypatch):
-    def fail(self, document):
-        raise RuntimeError(f"cannot handle {document.text}")
+    def fail(self, documents):
+        raise RuntimeError(f"cannot handle {documents[0].text}")
 
-    monkeypatch.setattr(Pipeline, "extract", fail)
+    monkeypatch.setattr(Pipeline, "_extract_batch", fail)
     done = run(capsys, "extract", call)
     assert done.status == 1 and done.stdout == ""
     assert "Internal error (RuntimeError). CLINEX_DEBUG=1 shows where." in done.stderr

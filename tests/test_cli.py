@@ -422,16 +422,16 @@ def test_an_interruption_leaves_the_old_output_whole_and_nothing_beside_it(capsy
     folder = tmp_path / "results"
     folder.mkdir()
     (folder / name).write_text("old")
-    extract = Pipeline.extract
+    translate = Pipeline._translate
 
-    def stop_at_the_second(self, document):
-        if document.id == "second":
+    def stop_at_the_second(self, documents):
+        if documents[0].id == "second":
             raise KeyboardInterrupt
-        return extract(self, document)
+        return translate(self, documents)
 
-    monkeypatch.setattr(Pipeline, "extract", stop_at_the_second)
+    monkeypatch.setattr(Pipeline, "_translate", stop_at_the_second)
     second = tmp_path / "second.txt"
-    second.write_text(ENGLISH, encoding="utf-8")
+    second.write_text(call.read_text(encoding="utf-8"), encoding="utf-8")
     done = run(capsys, "extract", call, second, "--output", folder / name)
     assert (done.status, done.stdout) == (130, "")
     assert done.stderr.endswith("Interrupted.\n") and "Traceback" not in done.stderr
@@ -456,6 +456,15 @@ def test_a_reader_that_goes_away_is_no_error_message(call):
     stderr = process.stderr.read().decode()
     assert process.wait(60) == 1
     assert "Error" not in stderr and "Traceback" not in stderr
+
+
+def test_a_model_too_big_for_the_memory_is_refused_with_advice(capsys, monkeypatch, call):
+    monkeypatch.setattr("clinex_edge.llama.machine.free_memory", lambda: 10 * 2**20)
+    done = run(capsys, "extract", call)
+    assert (done.status, done.stdout) == (1, "")
+    assert "needs about" in done.stderr
+    assert "smaller" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_clinex_debug_shows_where_an_error_arose(call):

@@ -73,7 +73,7 @@ def test_independent_branches_equal_each_field_asked_alone(demo: Model, task: Ta
         together = independent(demo, prompt, template)
         for single in template.alone():
             (field, alone), *_ = joint(demo, prompt, single).items()
-            assert together[field].gap == pytest.approx(alone.gap, abs=0.05)
+            assert together[field].gap == pytest.approx(alone.gap, abs=0.1)
 
 
 @pytest.mark.parametrize("decoder", DECODERS)

@@ -1,12 +1,17 @@
 """Documents to records through the public API, on the embedded model."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 import clinex_edge
 from clinex_edge.decoding import Decision
 from clinex_edge.documents import Document
-from clinex_edge.errors import InputError
-from clinex_edge.llama.model import LoadOptions
+from clinex_edge.errors import InputError, NotEnoughMemoryError
+from clinex_edge.llama.model import LoadOptions, Model
+from clinex_edge.models.registry import find
+from clinex_edge.paths import config_dir
 from clinex_edge.pipeline.extract import Extractor, _any
 from clinex_edge.pipeline.pipeline import Pipeline
 from clinex_edge.tasks import load_task
@@ -53,6 +58,48 @@ def test_shared_prompt_tokens_are_not_computed_again(pipeline: Pipeline) -> None
     used = pipeline.counters - before
     assert used.cached > 0
     assert used.prompt > 0
+
+
+def test_models_that_do_not_fit_together_take_turns(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    documents = [CALL, "Nurse: Does he sleep?\nSon: No, he does not sleep at night.", "همراه: از دیشب تب داره."]
+    expected = [pipeline.extract(document) for document in documents]
+    copy = tmp_path / "translator.gguf"
+    shutil.copy(find(None, "translator").path, copy)
+    in_memory: list[Path] = []
+    load, close = Model.__init__, Model.close
+
+    def loading(self: Model, path: Path, options: LoadOptions) -> None:
+        assert not in_memory, "two models at once"
+        load(self, path, options)
+        in_memory.append(path)
+
+    def closing(self: Model) -> None:
+        in_memory.remove(self.header.path)
+        close(self)
+
+    monkeypatch.setattr(Model, "__init__", loading)
+    monkeypatch.setattr(Model, "close", closing)
+    entry = f"[models.separate]\nfile = '{copy}'\ntranslation_profile = 'compact'\n"
+    (config_dir() / "models.toml").parent.mkdir(parents=True)
+    (config_dir() / "models.toml").write_text(entry, encoding="utf-8")
+    one = LoadOptions().memory(copy)
+    with Pipeline(translator="separate", options=LoadOptions(threads=1)) as alternating:
+        monkeypatch.setattr("clinex_edge.llama.machine.free_memory", lambda: int(one * (1.5 if not in_memory else 0.5)))
+        records = list(alternating.extract_all(documents))
+    for record, alone in zip(records, expected, strict=True):
+        assert {f: a.value for f, a in record.features.items()} == {f: a.value for f, a in alone.features.items()}
+        assert [t.text for t in record.translation] == [t.text for t in alone.translation]
+    assert records[0].provenance["translator"]["name"] == "separate"
+    assert records[0].timings["translate_s"] > 0
+    assert records[1].timings["translate_s"] == 0
+
+
+def test_a_model_too_big_for_the_memory_is_refused_before_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clinex_edge.llama.machine.free_memory", lambda: 10 * 2**20)
+    monkeypatch.setattr("llama_cpp.llama_model_load_from_file", None)
+    with pytest.raises(NotEnoughMemoryError, match=r"needs about 0\.1 GB of memory; 0\.0 GB is free") as refused, Pipeline() as pipeline:
+        pipeline.extract(CALL)
+    assert "smaller" in refused.value.hint
 
 
 def test_plain_strings_are_checked_like_files(pipeline: Pipeline) -> None:

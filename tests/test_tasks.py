@@ -238,7 +238,7 @@ def test_a_demonstration_of_something_else_than_a_field_is_reported(folder, stat
         ("compact.en.toml", "window_turns", "em = 1\nwindow_turns", "em = 1"),
         ("compact.en.toml", 'yes = "yes"', 'sentence = "yes"\nyes = 3', "yes = 3"),
         ("full.en.toml", 'yes = "yes"', "yes = 3", "yes = 3"),
-        ("full.en.toml", 'line = "{label}: {value}\\n"', 'line = "{label}"', 'line = "{label}"'),
+        ("full.en.toml", 'line = "{label} {value}\\n"', 'line = "{label}"', 'line = "{label}"'),
         ("full.en.toml", 'pain = "Pain"', 'pain = ""', "[labels]"),
         ("full.en.toml", 'no = "no"', 'no = "no"\nem = 1', "em = 1"),
         ("full.fa.toml", 'no = "خیر"', 'no = "خیر"\nlines = 1', "lines ="),

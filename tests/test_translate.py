@@ -7,7 +7,8 @@ import pytest
 
 from clinex_edge.documents import Document
 from clinex_edge.errors import ContextError
-from clinex_edge.pipeline.translate import Translator, loops
+from clinex_edge.llama.model import Counters
+from clinex_edge.pipeline.translate import TranslatedTurn, Translation, Translator, loops
 from clinex_edge.tasks import TranslationPrompt
 
 PROMPT = TranslationPrompt("test", "translate", "T:{turn}", "D:{document}\nT:{turn}", -0.5, "")
@@ -22,6 +23,8 @@ class FakeModel:
 
     def __init__(self, answers: dict[str, str], sure: dict[str, float] | None = None):
         self.answers, self.sure, self.asked = answers, sure or {}, []
+        self.held: list[int] = []
+        self.sequences: dict[int, list[int]] = {0: []}
 
     def tokenize(self, text: str, special: bool = False) -> list[int]:
         return [ord(c) for c in text]
@@ -36,23 +39,47 @@ class FakeModel:
         self.asked.append(messages[-1][1])
         return self.tokenize(messages[-1][1])
 
-    def prefill(self, prompt: Sequence[int], room: int = 0) -> np.ndarray:
-        asked = self.detokenize(prompt)
-        self.text, self.at, self.p = self.answers[asked], 0, self.sure.get(asked, 0.9)
-        return self._logits()
+    batch_size = 512
+    counters = Counters()
 
-    def extend(self, tokens: Sequence[int]) -> np.ndarray:
-        return self._logits()
+    def hold(self, prefix: Sequence[int]) -> None: ...
 
-    def _logits(self) -> np.ndarray:
-        logits = np.full(2000, np.log((1 - self.p) / 1999), np.float32)
-        logits[ord(self.text[self.at]) if self.at < len(self.text) else self.END] = np.log(self.p)
-        self.at += 1
+    def rewind(self, length: int) -> None: ...
+
+    def count_prompt(self, computed: int) -> None: ...
+
+    def share(self, source: int, target: int) -> None:
+        self.sequences[target] = list(self.sequences.get(source, []))
+
+    def forget(self, sequence: int) -> None:
+        self.sequences.pop(sequence, None)
+
+    def submit(self, entries: Sequence[tuple[int, int, tuple[int, ...], bool]]) -> None:
+        self.after = []
+        for token, position, sequences, _ in entries:
+            for sequence in sequences:
+                assert position == len(self.sequences[sequence])
+                self.sequences[sequence].append(token)
+            self.after.append(self.detokenize(self.sequences[sequences[0]]))
+
+    def logits(self, index: int) -> np.ndarray:
+        """Of the answer whose prompt the sequence begins with."""
+        said = self.after[index]
+        asked = next(prompt for prompt in sorted(self.answers, key=len, reverse=True) if said.startswith(prompt))
+        answer, p = self.answers[asked] + chr(self.END), self.sure.get(asked, 0.9)
+        logits = np.full(2000, np.log((1 - p) / 1999), np.float32)
+        logits[ord(answer[len(said) - len(asked)])] = np.log(p)
         return logits
 
 
-def translate(model: FakeModel, text: str, prompt: TranslationPrompt = PROMPT):
-    return Translator(model, prompt)(Document.from_text(text, language="fa"))  # type: ignore[arg-type]
+def translate(model: FakeModel, text: str, prompt: TranslationPrompt = PROMPT) -> list[TranslatedTurn]:
+    (translation,) = translate_all(model, [text], prompt)
+    assert isinstance(translation, list)
+    return translation
+
+
+def translate_all(model: FakeModel, texts: list[str], prompt: TranslationPrompt = PROMPT) -> list[Translation]:
+    return Translator(model, prompt)([Document.from_text(text, language="fa") for text in texts])  # type: ignore[arg-type]
 
 
 def test_a_good_turn_is_translated_once_with_the_document_as_context() -> None:
@@ -80,7 +107,7 @@ def test_an_improbable_turn_is_tried_sentence_by_sentence() -> None:
     document = Document("d", "", text, "fa", Document.from_text("تب دارد", language="fa").turns)
     turns = (type(document.turns[0])(1, 0, len(text), text),)
     model = FakeModel({whole: "?", first: "Fever 38.5.", second: "Pain too."}, {whole: 0.1})
-    (turn,) = Translator(model, prompt)(Document("d", "", text, "fa", turns))  # type: ignore[arg-type]
+    ((turn,),) = Translator(model, prompt)([Document("d", "", text, "fa", turns)])  # type: ignore
     assert (turn.text, turn.doubt) == ("Fever 38.5. Pain too.", None)
 
 
@@ -100,9 +127,18 @@ def test_the_document_is_left_out_where_it_does_not_fit() -> None:
 def test_a_turn_too_long_for_the_translator_is_an_error_that_names_no_text() -> None:
     model = FakeModel({})
     model.ctx_size = 100
-    with pytest.raises(ContextError) as error:
-        translate(model, "راز" * 60)
-    assert "راز" not in str(error.value)
+    (error,) = translate_all(model, ["راز" * 60])
+    assert isinstance(error, ContextError)
+    assert "راز" not in str(error)
+
+
+def test_documents_translate_together_and_one_that_does_not_fit_stops_no_other() -> None:
+    model = FakeModel({"D:سلام\nT:سلام": "Hello", "D:تب\nدرد\nT:تب": "Fever", "D:تب\nدرد\nT:درد": "Pain"})
+    model.ctx_size = 100
+    good, bad, other = translate_all(model, ["سلام", "راز" * 60, "تب\nدرد"])
+    assert [t.text for t in good] == ["Hello"]  # type: ignore[union-attr]
+    assert isinstance(bad, ContextError)
+    assert [(t.turn, t.text) for t in other] == [(1, "Fever"), (2, "Pain")]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(

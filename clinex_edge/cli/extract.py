@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from clinex_edge.cli.messages import notice, progress, report
 from clinex_edge.errors import InputError, OutputError
 
 if TYPE_CHECKING:
+    from clinex_edge.documents import Document
     from clinex_edge.pipeline.pipeline import Pipeline
     from clinex_edge.pipeline.record import Record
 
@@ -48,7 +51,7 @@ def extract(paths: tuple[str, ...], format: str | None, output: Path | None, enc
         raise click.UsageError("A table cannot go to a file. Use --format json, jsonl or csv with --output.")
     if output is not None:
         _check_output(output, paths)
-    with progress(len(paths)) as (begin, stage):
+    with progress(paths) as (finished, stage):
         pipeline = Pipeline(
             settings["model"],
             settings["translator"],
@@ -61,10 +64,9 @@ def extract(paths: tuple[str, ...], format: str | None, output: Path | None, enc
         _notices(pipeline)
         records: list[Record] = []
         with pipeline:
-            for path, identifier in zip(paths, _identifiers(paths), strict=True):
-                begin(identifier)
-                record = _extract_one(pipeline, path, identifier, encoding, language)
+            for record in _extract_each(pipeline, paths, encoding, language):
                 records.append(record)
+                finished()
                 if output is None and format == "jsonl":
                     click.echo(FORMATS["jsonl"]([record]), nl=False)
                 elif format == "table" and record.error is None:
@@ -78,19 +80,30 @@ def extract(paths: tuple[str, ...], format: str | None, output: Path | None, enc
     return 0 if all(record.status == "complete" for record in records) else INCOMPLETE
 
 
-def _extract_one(pipeline: "Pipeline", path: str, identifier: str, encoding: str, language: str | None) -> "Record":
-    """The record of one path; a document that cannot be read is reported and becomes a failed record."""
+def _extract_each(pipeline: "Pipeline", paths: tuple[str, ...], encoding: str, language: str | None) -> Iterator["Record"]:
+    """The record of each path, in order; a document that cannot be read is reported and becomes a failed record."""
     from dataclasses import replace
 
     from clinex_edge.files.read import read_document
     from clinex_edge.pipeline.record import Record
 
-    try:
-        document = replace(read_document(path, encoding, language), id=identifier)
-        return pipeline.extract(document)
-    except InputError as error:
-        report(error)
-        return Record.failed(identifier, Path(path).name, pipeline.task.name, str(error))
+    failures: deque[Record | None] = deque()  # of the paths read so far; None for a document
+
+    def documents() -> Iterator["Document"]:
+        for path, identifier in zip(paths, _identifiers(paths), strict=True):
+            try:
+                document = read_document(path, encoding, language)
+                failures.append(None)
+                yield replace(document, id=identifier)
+            except InputError as error:
+                report(error)
+                failures.append(Record.failed(identifier, Path(path).name, pipeline.task.name, str(error)))
+
+    for record in pipeline.extract_all(documents()):
+        while failure := failures.popleft():
+            yield failure
+        yield record
+    yield from (failure for failure in failures if failure)
 
 
 def _identifiers(paths: tuple[str, ...]) -> list[str]:

@@ -7,10 +7,12 @@ import sys
 import click
 
 from clinex_edge import __version__
+from clinex_edge.cli.cache import cache
 from clinex_edge.cli.extract import extract
 from clinex_edge.cli.messages import report
 from clinex_edge.cli.tasks import tasks
 from clinex_edge.cli.translate import translate
+from clinex_edge.cli.tune import tune
 from clinex_edge.errors import ClinexError
 
 
@@ -35,6 +37,8 @@ def cli() -> None:
 cli.add_command(extract)
 cli.add_command(translate)
 cli.add_command(tasks)
+cli.add_command(cache)
+cli.add_command(tune)
 
 
 def main() -> None:

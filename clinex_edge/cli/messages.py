@@ -2,8 +2,9 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import click
 
@@ -24,13 +25,13 @@ def notice(text: str) -> None:
 
 
 @contextmanager
-def progress(documents: int) -> Iterator[tuple[Callable[[str], None], Callable[[str, int, int], None]]]:
+def progress(documents: Sequence[str]) -> Iterator[tuple[Callable[[], None], Callable[[str, int, int], None]]]:
     """A progress line on a terminal's stderr, shown once the work has taken two seconds.
 
-    Yields two functions: one to call as each document begins (with its id), one for the stages of a document.
+    Yields two functions: one to call when a document is finished, one for the steps of a stage.
     """
     if not sys.stderr.isatty():
-        yield (lambda name: None), (lambda stage, done, total: None)
+        yield (lambda: None), (lambda stage, done, total: None)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -38,19 +39,20 @@ def progress(documents: int) -> Iterator[tuple[Callable[[str], None], Callable[[
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     bar = Progress(*columns, console=Console(stderr=True), transient=True)
     task = bar.add_task("loading", total=None)
-    begun: list[str] = []
+    count = 0
     started = time.monotonic()
 
-    def begin(name: str) -> None:
-        begun.append(name)
+    def finished() -> None:
+        nonlocal count
+        count += 1
 
     def stage(name: str, done: int, total: int) -> None:
         if time.monotonic() - started > _QUIET_SECONDS:
             bar.start()
-        label = f"{begun[-1]} " if documents == 1 else f"{begun[-1]} ({len(begun)} of {documents}) "
-        bar.update(task, description=label + name, completed=done, total=total)
+        label = Path(documents[0]).name if len(documents) == 1 else f"{count + 1} of {len(documents)}"
+        bar.update(task, description=f"{label} {name}", completed=done, total=total)
 
     try:
-        yield begin, stage
+        yield finished, stage
     finally:
         bar.stop()

@@ -22,16 +22,24 @@ def reading(command: Callable[..., Any]) -> Callable[..., Any]:
 def loading(command: Callable[..., Any]) -> Callable[..., Any]:
     """How models are loaded."""
     for option in (
-        click.option("-ngl", "--gpu-layers", default=0, show_default=True, help="Layers on the GPU; -1 for all."),
+        click.option("-ngl", "--gpu-layers", default="auto", show_default=True, help="Layers on the GPU: a number, -1 for all, or auto."),
         click.option("-c", "--ctx-size", type=click.IntRange(min=1), help="Context in tokens.  [default: the model's, up to 8192]"),
-        click.option("-t", "--threads", type=click.IntRange(min=1), help="CPU threads.  [default: as models.toml says, else all cores]"),
+        click.option(
+            "-t",
+            "--threads",
+            type=click.IntRange(min=1),
+            help="CPU threads.  [default: as tuned, else as in models.toml, else all cores]",
+        ),
         click.option("--translator", metavar="NAME|FILE", help="Model that translates."),
     ):
         command = option(command)
     return command
 
 
-def load_options(ctx_size: int | None, threads: int | None, gpu_layers: int) -> "LoadOptions":
+def load_options(ctx_size: int | None, threads: int | None, gpu_layers: str) -> "LoadOptions":
+    """Raises click.UsageError where `gpu_layers` is neither a number nor "auto"."""
     from clinex_edge.llama.model import LoadOptions
 
-    return LoadOptions(ctx_size, threads, gpu_layers)
+    if gpu_layers != "auto" and not gpu_layers.removeprefix("-").isdecimal():
+        raise click.UsageError("--gpu-layers takes a number, -1 for all, or auto.")
+    return LoadOptions(ctx_size, threads, None if gpu_layers == "auto" else int(gpu_layers))

@@ -27,12 +27,11 @@ def translate(path: str, encoding: str, language: str | None, translator: str | 
 
     document = read_document(path, encoding, language)
     with (
-        progress(1) as (begin, stage),
+        progress([path]) as (_, stage),
         Pipeline(translator=translator, options=options.load_options(**settings), progress=stage) as pipeline,
     ):
         if pipeline.translator_spec.notice:
             notice(pipeline.translator_spec.notice)
-        begin(document.id)
         turns = pipeline.translate(document)
     for turn in turns:
         if sys.stdout.isatty():

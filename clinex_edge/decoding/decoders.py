@@ -19,11 +19,12 @@ MAX_FREE_TOKENS = 512
 def joint(model: Model, prompt: Sequence[int], template: Template) -> Decisions:
     """The answer that `gbnf` gives, without sampling forced text: literals pass in batches, the model decides at slots."""
     slots = compile_tokens(template, model.tokenize)
-    logits = model.prefill(prompt, room_for(slots))
+    room = room_for(slots)
+    logits = model.prefill([*prompt, *slots[0].forced], room - len(slots[0].forced))
     decisions: Decisions = {}
     waiting: list[int] = []
-    for slot in slots:
-        if waiting or slot.forced:
+    for number, slot in enumerate(slots):
+        if number and (waiting or slot.forced):
             logits = model.extend([*waiting, *slot.forced])
         decision = decisions[slot.field] = decide(logits, slot.choices[0][0], slot.choices[1][0])
         waiting = list(slot.choices[0 if decision.yes else 1])
@@ -33,8 +34,7 @@ def joint(model: Model, prompt: Sequence[int], template: Template) -> Decisions:
 def independent(model: Model, prompt: Sequence[int], template: Template) -> Decisions:
     """Each slot as a branch of its own right after the document, all in one batch; no answer sees another."""
     slots = [compile_tokens(single, model.tokenize)[0] for single in template.alone()]
-    model.prefill(prompt, room_for(slots))
-    logits = model.branch([slot.forced for slot in slots])
+    logits = model.branch(prompt, [slot.forced for slot in slots])
     return {s.field: decide(row, s.choices[0][0], s.choices[1][0]) for s, row in zip(slots, logits, strict=True)}
 
 

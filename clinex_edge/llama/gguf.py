@@ -6,6 +6,7 @@ Format: the GGUF specification in the ggml repository, versions 2 and 3, little-
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -38,6 +39,7 @@ class GgufHeader:
     path: Path
     metadata: dict[str, Any]
     size: int  # bytes
+    vocabulary: int = 0  # rows of the token embedding
 
     @property
     def architecture(self) -> str:
@@ -47,6 +49,28 @@ class GgufHeader:
     def context_length(self) -> int:
         """The context in tokens that the model was trained for."""
         return int(self.metadata.get(f"{self.architecture}.context_length", 2048))
+
+    @property
+    def layers(self) -> int:
+        return int(self._number("block_count"))
+
+    @property
+    def kv_values(self) -> int:
+        """Values that the KV cache keeps for each token: keys and values of all layers."""
+        heads = self._per_layer("attention.head_count")
+        width = self._number("embedding_length") // max(1, *heads)
+        kv_heads = self._per_layer("attention.head_count_kv") if any(self._per_layer("attention.head_count_kv")) else heads
+        return sum(kv_heads) * (self._number("attention.key_length", width) + self._number("attention.value_length", width))
+
+    def _number(self, key: str, default: int = 0) -> int:
+        value = self.metadata.get(f"{self.architecture}.{key}", default)
+        return value if isinstance(value, int) else default
+
+    def _per_layer(self, key: str) -> list[int]:
+        """A value that is written once for all layers, or once for each."""
+        value = self.metadata.get(f"{self.architecture}.{key}", 0)
+        values = value if isinstance(value, list) else [value] * self.layers
+        return [v for v in values if isinstance(v, int)] or [0]
 
     @property
     def quantization(self) -> str:
@@ -97,28 +121,35 @@ class _Reader:
 
 
 def read_header(path: Path) -> GgufHeader:
-    """Read and check a GGUF file's header.
+    """Read and check a GGUF file's header; one that has not changed since is not read again.
 
     Raises ModelError where the file is missing, no GGUF, truncated, or announces impossible sizes.
     """
-    advice = "Fetch the file again and compare its size or sha256 with the source's."
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            reader = _Reader(file, size)
-            if size < 24 or reader.bytes(4) != b"GGUF":
-                raise ModelError(f"{path} is not a GGUF file.", "clinex-edge reads models in llama.cpp's GGUF format.")
-            try:
-                return GgufHeader(path, _parse(reader), size)
-            except (ValueError, struct.error, RecursionError) as error:
-                raise ModelError(f"{path} is damaged: {error}.", advice) from error
+        state = path.stat()
+        return _read(path, state.st_size, state.st_mtime_ns)
     except FileNotFoundError:
         raise ModelError(f"There is no model file {path}.", "Check the path, or leave --model out.") from None
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}.", "A model is one readable .gguf file.") from error
 
 
-def _parse(reader: _Reader) -> dict[str, Any]:
+@lru_cache(maxsize=16)
+def _read(path: Path, size: int, mtime_ns: int) -> GgufHeader:
+    with path.open("rb") as file:
+        reader = _Reader(file, size)
+        if size < 24 or reader.bytes(4) != b"GGUF":
+            raise ModelError(f"{path} is not a GGUF file.", "clinex-edge reads models in llama.cpp's GGUF format.")
+        try:
+            metadata, vocabulary = _parse(reader)
+        except (ValueError, struct.error, RecursionError) as error:
+            advice = "Fetch the file again and compare its size or sha256 with the source's."
+            raise ModelError(f"{path} is damaged: {error}.", advice) from error
+    return GgufHeader(path, metadata, size, vocabulary)
+
+
+def _parse(reader: _Reader) -> tuple[dict[str, Any], int]:
+    """The metadata, and the rows of the token embedding."""
     version = reader.number("I")
     if version not in (2, 3):
         raise ValueError(f"GGUF version {version} is not known (2 and 3 are)")
@@ -134,7 +165,7 @@ def _parse(reader: _Reader) -> dict[str, Any]:
         value = metadata.get(key, kind())
         if type(value) is not kind or (isinstance(value, int) and value < 0):
             raise ValueError(f"its '{key}' has the wrong type")
-    ends = [0]
+    ends, vocabulary = [0], 0
     for _ in range(tensors):
         name = reader.string()
         shape = [reader.number("Q") for _ in range(reader.number("I"))]
@@ -146,6 +177,8 @@ def _parse(reader: _Reader) -> dict[str, Any]:
             values *= extent
         if shape[0] % per_block:
             raise ValueError(f"tensor '{name[:60]}' does not fill whole blocks")
+        if name == "token_embd.weight":
+            vocabulary = values // shape[0]
         ends.append(offset + values // per_block * block_bytes)
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or not 1 <= alignment <= 65536:
@@ -153,4 +186,4 @@ def _parse(reader: _Reader) -> dict[str, Any]:
     data = -(-reader.file.tell() // alignment) * alignment
     if data + max(ends) > reader.size:
         raise ValueError(f"it is cut off: {data + max(ends):,} bytes announced, {reader.size:,} there")
-    return metadata
+    return metadata, vocabulary

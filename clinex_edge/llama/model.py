@@ -5,24 +5,35 @@ start is computed once. Other sequences serve as short-lived branches of it.
 """
 
 import ctypes
+import hashlib
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
 from clinex_edge.errors import ContextError, ModelError
+from clinex_edge.llama import machine, memory
 from clinex_edge.llama.chat import ChatTemplate, Message
 from clinex_edge.llama.gguf import GgufHeader, read_header
+from clinex_edge.llama.machine import build_info
+from clinex_edge.llama.prefixes import PrefixStore
 
 Logits = npt.NDArray[np.float32]  # one value for each token of the vocabulary
+Entry = tuple[int, int, tuple[int, ...], bool]  # of a batch: token, position, sequences, whether its logits are wanted
 
 MAX_BRANCHES = 64
-_BATCH = 512
+BATCH_SIZE = 512
+KV_TYPES = {"f16": llama_cpp.GGML_TYPE_F16, "q8_0": llama_cpp.GGML_TYPE_Q8_0}
 _DEFAULT_CONTEXT = 8192
+_WORTH_SAVING = 128  # tokens; a shorter prefix is computed about as fast as it is read
+_MARK = re.compile(r"<[^<>\s]+>")
 _SMALLEST_CONTEXT = 256  # llama.cpp aborts where a context has fewer tokens than sequences
 
 
@@ -47,47 +58,110 @@ class Counters:
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """How llama.cpp computes. None leaves the choice to the defaults: physical cores, and flash attention on GPUs only.
+
+    `threads` serve single tokens, `batch_threads` larger batches, which are computed `ubatch` tokens at a time.
+    `kv_type` is the type of the KV cache: "f16", or "q8_0", which needs flash attention.
+    """
+
+    threads: int | None = None
+    batch_threads: int | None = None
+    ubatch: int = BATCH_SIZE
+    flash_attention: bool | None = None
+    kv_type: str = "f16"
+
+
+@dataclass(frozen=True)
 class LoadOptions:
-    """`ctx_size` in tokens (None: the model's own, at most 8192); `gpu_layers` -1 means all."""
+    """`ctx_size` in tokens (None: the model's own, at most 8192); `gpu_layers` -1 means all, None as many as fit.
+
+    `threads` overrides both of the tuning's.
+    """
 
     ctx_size: int | None = None
     threads: int | None = None
-    gpu_layers: int = 0
+    gpu_layers: int | None = None
+    tuning: Tuning = Tuning()
+
+    def context(self, header: GgufHeader) -> int:
+        """The context in tokens that a model gets."""
+        return min(self.ctx_size or _DEFAULT_CONTEXT, header.context_length)
+
+    def layers(self, header: GgufHeader) -> int:
+        """How many of a model's layers go to a GPU; -1 for all."""
+        return memory.layers_for_gpu(header, self.context(header), BATCH_SIZE) if self.gpu_layers is None else self.gpu_layers
+
+    def memory(self, path: Path) -> int:
+        """Bytes that a model will need. Raises ModelError where it is missing or damaged."""
+        header = read_header(path)
+        return memory.needed(header, self.context(header), BATCH_SIZE, self.layers(header))
 
 
 class Model:
     """A loaded model. `close` gives its memory back."""
 
     def __init__(self, path: Path, options: LoadOptions = LoadOptions()):
-        """Raises ModelError where the file is missing, damaged, no language model, or too big for the memory."""
+        """Raises ModelError where the file is missing, damaged or no language model, and NotEnoughMemoryError before it is loaded."""
         self.header: GgufHeader = read_header(path)
-        self.ctx_size = min(options.ctx_size or _DEFAULT_CONTEXT, self.header.context_length)
+        self.ctx_size = options.context(self.header)
+        self.batch_size = BATCH_SIZE
+        self.gpu_layers = options.layers(self.header)
+        memory.check(self.header, self.ctx_size, BATCH_SIZE, self.gpu_layers)
         self.counters = Counters()
         self.held: list[int] = []  # the tokens of sequence 0
         self._template: ChatTemplate | None = None
+        self._prefixes: PrefixStore | None = None
+        self._fingerprint = ""
+        self._uncounted = 0  # tokens of a prefix just computed, which the next prompt must not count as reused
+        self._context: Any = None
         llama_cpp.llama_log_set(_silence, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
         model_params = llama_cpp.llama_model_default_params()
-        model_params.n_gpu_layers = options.gpu_layers if options.gpu_layers >= 0 else 1_000_000
+        # A CPU computes with weights in another order: mapped into memory, the file's own order would stay there beside it.
+        model_params.load_mode = llama_cpp.LLAMA_LOAD_MODE_NONE
+        model_params.n_gpu_layers = self.gpu_layers if self.gpu_layers >= 0 else 1_000_000
         self._handle = llama_cpp.llama_model_load_from_file(os.fsencode(path), model_params)
         if not self._handle:
             raise ModelError(
                 f"llama.cpp cannot load {path} (architecture {self.header.architecture}).",
                 "The file may be damaged, too big for this machine's memory, or newer than this llama-cpp-python.",
             )
+        self._vocab = llama_cpp.llama_model_get_vocab(self._handle)
+        self.n_vocab: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
+        self._batch = llama_cpp.llama_batch_init(BATCH_SIZE, 0, MAX_BRANCHES + 1)
+        try:
+            tuning = options.tuning
+            self.compute_with(replace(tuning, threads=options.threads, batch_threads=options.threads) if options.threads else tuning)
+        except ModelError:
+            self.close()
+            raise
+
+    def compute_with(self, tuning: Tuning) -> None:
+        """Compute in this way from now on; every sequence is empty then. Raises ModelError where there is too little memory."""
+        self.tuning = tuning
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = max(self.ctx_size, _SMALLEST_CONTEXT)
-        params.n_batch = params.n_ubatch = _BATCH
-        params.n_threads = params.n_threads_batch = options.threads or os.cpu_count() or 1
+        params.n_batch, params.n_ubatch = BATCH_SIZE, tuning.ubatch
+        params.n_threads = tuning.threads or machine.physical_cores()
+        params.n_threads_batch = tuning.batch_threads or machine.physical_cores()
         params.n_seq_max, params.kv_unified, params.swa_full, params.no_perf = MAX_BRANCHES + 1, True, True, True
+        params.flash_attn_type = self._flash_attention(tuning.flash_attention)
+        params.type_k = params.type_v = KV_TYPES[tuning.kv_type]
+        if self._context is not None:
+            llama_cpp.llama_free(self._context)
+        self.held.clear()
         self._context = llama_cpp.llama_init_from_model(self._handle, params)
         if not self._context:
-            llama_cpp.llama_model_free(self._handle)
             raise ModelError(f"There is not enough memory for a context of {self.ctx_size} tokens.", "Give a smaller --ctx-size.")
-        self._vocab = llama_cpp.llama_model_get_vocab(self._handle)
-        self._memory = llama_cpp.llama_get_memory(self._context)
-        self._batch = llama_cpp.llama_batch_init(_BATCH, 0, 1)
-        self.n_vocab: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
+        self._memory: Any = llama_cpp.llama_get_memory(self._context)
+        self._layout = f"{build_info()} {(self.ctx_size, tuning.ubatch, params.flash_attn_type, tuning.kv_type, self.gpu_layers)}"
+
+    def _flash_attention(self, wanted: bool | None) -> int:
+        """llama.cpp's setting. On a CPU its sums in half precision change with the batch's shape, so it is off by default."""
+        if wanted is None:
+            return int(llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO if self.gpu_layers else llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED)
+        return int(llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED if wanted else llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED)
 
     @property
     def room_advice(self) -> str:
@@ -98,15 +172,24 @@ class Model:
 
     def close(self) -> None:
         if self._context is not None:
-            llama_cpp.llama_batch_free(self._batch)
             llama_cpp.llama_free(self._context)
-            llama_cpp.llama_model_free(self._handle)
             self._context = None
+        if self._handle is not None:
+            llama_cpp.llama_batch_free(self._batch)
+            llama_cpp.llama_model_free(self._handle)
+            self._handle = None
 
     # --- text and tokens -------------------------------------------------------------------------------------------
 
     def tokenize(self, text: str, special: bool = False) -> list[int]:
         """Token ids of `text`; only with `special` may parts of it become control tokens."""
+        if special:
+            return self._tokenize(text, True)
+        # Some families' turn marks are no control tokens but "user-defined" ones, which llama.cpp reads in plain text too.
+        cuts = [m.start() + 1 for m in _MARK.finditer(text) if any(map(self.is_control, self._tokenize(m[0], False)))]
+        return [token for first, last in pairwise([0, *cuts, len(text)]) for token in self._tokenize(text[first:last], False)]
+
+    def _tokenize(self, text: str, special: bool) -> list[int]:
         data = text.encode("utf-8", "replace")
         room = len(data) + 8
         buffer = (llama_cpp.llama_token * room)()
@@ -125,6 +208,9 @@ class Model:
         return b"".join(map(self.piece, tokens)).decode("utf-8", "replace")
 
     def is_control(self, token: int) -> bool:
+        """Whether `token` is a control token, or a user-defined one that looks like one."""
+        if llama_cpp.llama_vocab_get_attr(self._vocab, token) & llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED:
+            return bool(_MARK.fullmatch(llama_cpp.llama_vocab_get_text(self._vocab, token).decode("utf-8", "replace")))
         return bool(llama_cpp.llama_vocab_is_control(self._vocab, token))
 
     def is_end(self, token: int) -> bool:
@@ -150,25 +236,69 @@ class Model:
 
     # --- computing -------------------------------------------------------------------------------------------------
 
+    def keep_prefixes(self, store: PrefixStore, fingerprint: str) -> None:
+        """From now on `hold` keeps states in `store`; `fingerprint` is the sha256 of the model file."""
+        self._prefixes, self._fingerprint = store, fingerprint
+
+    def hold(self, prefix: Sequence[int]) -> None:
+        """Make sequence 0 begin with `prefix`, which must be constant text: its state is kept on disk where there is a store.
+
+        Nothing happens where it does so already, where the prefix is short, or where there is no store.
+        """
+        if self._prefixes is None or len(prefix) < _WORTH_SAVING or self.held[: len(prefix)] == list(prefix):
+            return
+        if len(prefix) > self.ctx_size:
+            return
+        key = hashlib.sha256(f"{self._layout} {self._fingerprint}\n{list(prefix)}".encode()).hexdigest()
+        if self._prefixes.load(key, lambda path: self._restore(path, prefix)):
+            return
+        self.rewind(common_length([self.held, prefix]))
+        missing = prefix[len(self.held) :]
+        self.counters += Counters(prompt=len(missing))
+        self._decode(missing)
+        self._uncounted = len(missing)
+        self._prefixes.save(key, llama_cpp.llama_state_seq_get_size(self._context, 0), self._save)
+
+    def _save(self, path: Path) -> bool:
+        """Write what sequence 0 holds to `path`, as llama.cpp does."""
+        tokens = (llama_cpp.llama_token * len(self.held))(*self.held)
+        return bool(llama_cpp.llama_state_seq_save_file(self._context, os.fsencode(path), 0, tokens, len(self.held)))
+
+    def _restore(self, path: Path, prefix: Sequence[int]) -> bool:
+        """Make the state saved at `path` the content of sequence 0; False, and an empty sequence, where it is not that of `prefix`."""
+        self.rewind(0)
+        tokens, count = (llama_cpp.llama_token * len(prefix))(), ctypes.c_size_t()
+        read = llama_cpp.llama_state_seq_load_file(self._context, os.fsencode(path), 0, tokens, len(prefix), ctypes.byref(count))
+        end = llama_cpp.llama_memory_seq_pos_max(self._memory, 0) + 1
+        if not read or tokens[: count.value] != list(prefix) or end != len(prefix):
+            llama_cpp.llama_memory_clear(self._memory, True)
+            return False
+        self.held = list(prefix)
+        return True
+
     def prefill(self, prompt: Sequence[int], room: int = 0) -> Logits:
         """Make `prompt` the content of sequence 0 and return the logits after it.
 
         What it shares with the tokens held already is not computed again.
         Raises ContextError where the prompt and `room` more tokens do not fit.
         """
+        self._reuse(prompt, room)
+        return self._decode(prompt[len(self.held) :])
+
+    def _reuse(self, prompt: Sequence[int], room: int) -> None:
+        """Keep of sequence 0 what `prompt` begins with, all but its last token at most."""
         if len(prompt) + room > self.ctx_size:
             raise ContextError(
                 f"The prompt needs {len(prompt) + room} tokens; the context has {self.ctx_size}.",
                 self.room_advice,
             )
-        shared = 0
-        for held, wanted in zip(self.held, prompt[:-1], strict=False):
-            if held != wanted:
-                break
-            shared += 1
-        self.rewind(shared)
-        self.counters += Counters(prompt=len(prompt) - shared, cached=shared)
-        return self._decode(prompt[shared:])
+        self.rewind(common_length([self.held, prompt[:-1]]))
+        self.count_prompt(len(prompt) - len(self.held))
+
+    def count_prompt(self, computed: int) -> None:
+        """Count a prompt that begins with what sequence 0 holds, and of which `computed` more tokens are computed."""
+        self.counters += Counters(prompt=computed, cached=len(self.held) - min(self._uncounted, len(self.held)))
+        self._uncounted = 0
 
     def extend(self, tokens: Sequence[int]) -> Logits:
         """Append tokens to sequence 0 and return the logits after the last. Raises ContextError where they do not fit."""
@@ -179,60 +309,92 @@ class Model:
 
     def rewind(self, length: int) -> None:
         """Forget what sequence 0 holds behind its first `length` tokens."""
-        if length < len(self.held):
-            if not llama_cpp.llama_memory_seq_rm(self._memory, 0, length, -1):
+        # The memory's own end: a computation that was interrupted leaves more in it than `held` says.
+        if length <= llama_cpp.llama_memory_seq_pos_max(self._memory, 0):
+            # A sliding window keeps only the last tokens, so what lies before a shorter beginning may be gone.
+            window = llama_cpp.llama_model_n_swa(self._handle)
+            gone = window and llama_cpp.llama_memory_seq_pos_min(self._memory, 0) > max(0, length - window)
+            if gone or not llama_cpp.llama_memory_seq_rm(self._memory, 0, length, -1):
                 length = 0  # a memory that cannot forget its tail starts anew
-                llama_cpp.llama_memory_clear(self._memory, True)
-            del self.held[length:]
+                llama_cpp.llama_memory_clear(self._memory, False)
+        del self.held[length:]
 
-    def branch(self, suffixes: Sequence[Sequence[int]]) -> list[Logits]:
-        """The logits after each suffix, each a continuation of sequence 0 of its own, computed together."""
+    def branch(self, prompt: Sequence[int], suffixes: Sequence[Sequence[int]]) -> list[Logits]:
+        """Make `prompt` the content of sequence 0 and return the logits after each suffix, each a continuation of its own.
+
+        The end of the prompt and the suffixes are computed in one batch where they fit.
+        Raises ContextError where the prompt and all suffixes together do not fit.
+        """
+        self._reuse(prompt, sum(map(len, suffixes)))
+        if max(map(len, suffixes), default=0) > BATCH_SIZE:
+            raise ContextError("A line of the answer is too long.", "Shorten the labels of the prompt profile.")
+        rest = list(prompt[len(self.held) :])
+        if llama_cpp.llama_model_is_recurrent(self._handle):  # such a memory takes no token for several sequences
+            self._decode(rest)
+            rest = []
+        while len(rest) > BATCH_SIZE:
+            self._decode(rest[:BATCH_SIZE])
+            rest = rest[BATCH_SIZE:]
         results: list[Logits] = []
         group: list[Sequence[int]] = []
-        room = min(_BATCH, self.ctx_size - len(self.held))
         for suffix in [*suffixes, None]:
-            if suffix is None or len(group) == MAX_BRANCHES or sum(map(len, group)) + len(suffix) > room:
-                results += self._branch(group)
-                group = []
+            if suffix is None or len(group) == MAX_BRANCHES or len(rest) + sum(map(len, group)) + len(suffix) > BATCH_SIZE:
+                results += self._branch(rest, group)
+                rest, group = [], []
             if suffix is not None:
-                if len(suffix) > room:
-                    raise ContextError("The answer does not fit the context.", self.room_advice)
                 group.append(suffix)
         return results
 
-    def _branch(self, group: Sequence[Sequence[int]]) -> list[Logits]:
-        if not group:
-            return []
-        entries, last = [], []
-        for number, suffix in enumerate(group, 1):
-            llama_cpp.llama_memory_seq_cp(self._memory, 0, number, -1, -1)
-            entries += [(token, len(self.held) + i, number, i == len(suffix) - 1) for i, token in enumerate(suffix)]
+    def _branch(self, stem: list[int], group: Sequence[Sequence[int]]) -> list[Logits]:
+        """Append `stem` to sequence 0 and compute the branches behind it, all in one batch."""
+        at = len(self.held)
+        branches = range(1, len(group) + 1)
+        for number in branches:
+            self.share(0, number)
+        entries: list[Entry] = [(token, at + i, (0, *branches), False) for i, token in enumerate(stem)]
+        at += len(stem)
+        last = []
+        for number, suffix in zip(branches, group, strict=True):
+            entries += [(token, at + i, (number,), i == len(suffix) - 1) for i, token in enumerate(suffix)]
             last.append(len(entries) - 1)
-        self._submit(entries)
-        self.counters += Counters(generated=len(entries))
-        logits = [self._logits(i) for i in last]
-        for number in range(1, len(group) + 1):
-            llama_cpp.llama_memory_seq_rm(self._memory, number, -1, -1)
-        return logits
+        if not entries:
+            return []
+        try:
+            self.submit(entries)
+            self.held += stem
+            self.counters += Counters(generated=len(entries) - len(stem))
+            return [self.logits(i) for i in last]
+        finally:
+            for number in branches:
+                self.forget(number)
 
     def _decode(self, tokens: Sequence[int]) -> Logits:
-        for first in range(0, len(tokens), _BATCH):
-            chunk = tokens[first : first + _BATCH]
-            is_last = first + _BATCH >= len(tokens)
+        for first in range(0, len(tokens), BATCH_SIZE):
+            chunk = tokens[first : first + BATCH_SIZE]
+            is_last = first + BATCH_SIZE >= len(tokens)
             at = len(self.held)
-            self._submit([(t, at + i, 0, is_last and i == len(chunk) - 1) for i, t in enumerate(chunk)])
+            self.submit([(t, at + i, (0,), is_last and i == len(chunk) - 1) for i, t in enumerate(chunk)])
             self.held += chunk
-        return self._logits(len(tokens[first : first + _BATCH]) - 1)
+        return self.logits(len(tokens[first : first + BATCH_SIZE]) - 1)
 
-    def _submit(self, entries: Sequence[tuple[int, int, int, bool]]) -> None:
-        """Run one batch of (token, position, sequence, wants logits)."""
+    def share(self, source: int, target: int) -> None:
+        """Let sequence `target` begin with all that `source` holds; nothing is copied."""
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+
+    def forget(self, sequence: int) -> None:
+        """Empty a sequence other than 0."""
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+
+    def submit(self, entries: Sequence[Entry]) -> None:
+        """Run one batch of at most `batch_size` tokens. After a failure every sequence is empty."""
         batch = self._batch
         batch.n_tokens = len(entries)
-        for i, (token, position, sequence, wanted) in enumerate(entries):
+        for i, (token, position, sequences, wanted) in enumerate(entries):
             batch.token[i] = token
             batch.pos[i] = position
-            batch.n_seq_id[i] = 1
-            batch.seq_id[i][0] = sequence
+            batch.n_seq_id[i] = len(sequences)
+            for k, sequence in enumerate(sequences):
+                batch.seq_id[i][k] = sequence
             batch.logits[i] = wanted
         if status := llama_cpp.llama_decode(self._context, batch):
             llama_cpp.llama_memory_clear(self._memory, True)
@@ -241,13 +403,24 @@ class Model:
                 raise ContextError("The context is full.", self.room_advice)
             raise ModelError(f"llama.cpp failed to compute (status {status}).", "Try again with a smaller --ctx-size.")
 
-    def _logits(self, index: int) -> Logits:
+    def logits(self, index: int) -> Logits:
+        """The logits after entry `index` of the last batch."""
         pointer = llama_cpp.llama_get_logits_ith(self._context, index)
         return np.ctypeslib.as_array(pointer, shape=(self.n_vocab,)).copy()
 
     def grammar_sampler(self, gbnf: str) -> "GrammarSampler":
         """llama.cpp's own grammar sampler before a greedy choice. Raises ModelError for a grammar it rejects."""
         return GrammarSampler(self, gbnf)
+
+
+def common_length(sequences: Iterable[Sequence[int]]) -> int:
+    """How many tokens all sequences share at their start."""
+    count = 0
+    for tokens in zip(*sequences, strict=False):
+        if len(set(tokens)) > 1:
+            break
+        count += 1
+    return count
 
 
 class GrammarSampler:
@@ -271,8 +444,3 @@ class GrammarSampler:
 
     def __exit__(self, *_: object) -> None:
         llama_cpp.llama_sampler_free(self._chain)
-
-
-def build_info() -> str:
-    """The version of llama-cpp-python and the CPU features that its llama.cpp was built to use."""
-    return f"llama-cpp-python {llama_cpp.__version__}; {llama_cpp.llama_print_system_info().decode().strip()}"

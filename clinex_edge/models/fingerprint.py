@@ -8,12 +8,15 @@ from typing import Any
 
 from clinex_edge import paths
 from clinex_edge.atomic import write_private
+from clinex_edge.llama.gguf import read_header
 
 _REMEMBER_FROM = 64 * 2**20  # smaller files are hashed faster than looked up
 
 
 def sha256_of(path: Path) -> str:
-    """Hex digest of the file's bytes."""
+    """Hex digest of the file's bytes. Raises ModelError where there is no such file."""
+    if not path.is_file():
+        read_header(path)  # says what is wrong
     state = path.stat()
     memory = paths.cache_dir() / "fingerprints.json"
     key, stamp = str(path.resolve()), [state.st_size, state.st_mtime_ns]

@@ -24,16 +24,16 @@ class ModelSpec:
     notice: str = ""
 
 
-def find(name: str | None, role: str) -> ModelSpec:
-    """The model of that name, the GGUF file of that path, or the default for `role`.
+def find(name: str | None, role: str | None = None) -> ModelSpec:
+    """The model of that name, the GGUF file of that path, or the default for `role` (without a name or a role: the extractor).
 
     Raises UsageError for an unknown name and ModelError for a broken registry or a model that cannot play the role.
     """
     specs, defaults = _read()
     if name is None:
-        name = defaults[role]
+        name = defaults[role or "extractor"]
     if name in specs:
-        if role not in specs[name].roles:
+        if role and role not in specs[name].roles:
             raise ModelError(f"The model '{name}' is no {role}.", f"{role.capitalize()}s: {_with_role(specs, role)}.")
         return specs[name]
     if name.endswith(".gguf") or "/" in name or "\\" in name:

@@ -1,22 +1,28 @@
 """The two-step pipeline: translate, then extract. Each model is loaded once, when it is first needed."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from clinex_edge import __version__
 from clinex_edge.decoding import get_decoder
 from clinex_edge.documents import Document
-from clinex_edge.errors import ContextError
-from clinex_edge.llama.model import Counters, LoadOptions, Model, build_info
+from clinex_edge.errors import ContextError, ModelError
+from clinex_edge.llama import machine
+from clinex_edge.llama.machine import build_info
+from clinex_edge.llama.model import Counters, LoadOptions, Model
+from clinex_edge.llama.prefixes import prefix_store
 from clinex_edge.models.fingerprint import sha256_of
 from clinex_edge.models.registry import ModelSpec, find
+from clinex_edge.models.tuned import remembered
 from clinex_edge.pipeline.extract import Extractor
 from clinex_edge.pipeline.record import Feature, Record
-from clinex_edge.pipeline.translate import TranslatedTurn, Translator
+from clinex_edge.pipeline.translate import TranslatedTurn, Translation, Translator
 from clinex_edge.tasks import load_task, load_translation
 
+_TRANSLATED_AT_ONCE = 256  # documents between two switches of the model
 Progress = Callable[[str, int, int], None]  # stage, steps done, steps in all
 
 
@@ -51,10 +57,14 @@ class Pipeline:
         self.translator_spec = find(translator, "translator")
         self._options, self._progress = options, progress
         self._models: dict[str, Model] = {}
-        self._fingerprints: dict[str, str] = {}
+        self._translation = load_translation(self.translator_spec.translation_profile) if translate else None
+        self._needs: dict[str, int] = {}
+        self._described: dict[str, dict[str, str]] = {}
+        self._past = Counters()  # of models that are gone
         self._translator: Translator | None = None
         self._extractors: dict[str, Extractor] = {}
         self._load_seconds = 0.0
+        self._prefixes = prefix_store()
 
     def __enter__(self) -> "Pipeline":
         return self
@@ -65,6 +75,7 @@ class Pipeline:
     def close(self) -> None:
         """Give the models' memory back."""
         for model in self._models.values():
+            self._past += model.counters
             model.close()
         self._models.clear()
         self._extractors.clear()
@@ -72,53 +83,110 @@ class Pipeline:
 
     def translate(self, document: Document | str) -> list[TranslatedTurn]:
         """One English turn per turn. Raises InputError, ModelError, and ContextError where a turn does not fit."""
-        document = _as_document(document)
-        if self._translator is None:
-            spec = self.translator_spec
-            self._translator = Translator(self._model(spec), load_translation(spec.translation_profile))
-        total = len(document.turns)
-        return self._translator(document, lambda done: self._progress("translating", done, total))
+        translation = self._translate([_as_document(document)])[0]
+        if isinstance(translation, ContextError):
+            raise translation
+        return translation
 
     def extract(self, document: Document | str) -> Record:
         """The record of one document, text given as Document or plain string.
 
         Raises InputError for a text that is empty, no text or too long, ModelError for a model that is missing or
-        damaged, and ContextError where the prompt alone does not fit.
+        damaged, NotEnoughMemoryError for one that is too big, and ContextError where the prompt alone does not fit.
         """
-        document = _as_document(document)
+        return next(self.extract_all([document]))
+
+    def extract_all(self, documents: Iterable[Document | str]) -> Iterator[Record]:
+        """The records of many documents, in order; raises as `extract` does.
+
+        Where the memory holds both models they are read one by one. Where it does not, many are translated, the
+        translator goes, and then they are read by the extractor.
+        """
+        together = self._fit_together()
+        remaining = iter(documents)
+        while batch := [_as_document(document) for document in islice(remaining, 1 if together else _TRANSLATED_AT_ONCE)]:
+            if together:  # what is wrong with the extractor shows before the translation, not after it
+                self._extractor("en" if self._translates(batch[0]) else batch[0].language)
+            yield from self._extract_batch(batch)
+
+    def _extract_batch(self, documents: list[Document]) -> Iterator[Record]:
+        foreign = [d for d in documents if self._translates(d)]
         stopwatch = _Stopwatch(self)
-        translated = self.translates and document.language != "en"
-        extractor = self._extractor("en" if translated else document.language)
-        translation: list[TranslatedTurn] = []
-        turns = [turn.for_model for turn in document.turns]
-        if translated:
-            try:
-                translation = self.translate(document)
-            except ContextError as error:
-                unanswered = {f: Feature.unanswered(str(error)) for f in self.task.field_ids}
-                return Record.of(document, self.task.name, unanswered, provenance=self._provenance(extractor, translated))
-            turns = [turn.text for turn in translation]
-        stopwatch.lap("translate_s")
+        translations = dict(zip(map(id, foreign), self._translate(foreign) if foreign else [], strict=True))
+        translating = stopwatch.lap()
+        turns = sum(len(d.turns) for d in foreign)
+        for document in documents:
+            translation = translations.get(id(document))
+            share = 0.0 if translation is None else len(document.turns) / turns
+            yield self._record(document, translation, {name: value * share for name, value in translating.items()})
+
+    def _record(self, document: Document, translation: Translation | None, spent: dict[str, float]) -> Record:
+        """Ask the fields of one document; `spent` is what its translation took."""
+        stopwatch = _Stopwatch(self)
+        extractor = self._extractor("en" if translation is not None else document.language)
+        if isinstance(translation, ContextError):
+            unanswered = {f: Feature.unanswered(str(translation)) for f in self.task.field_ids}
+            return Record.of(document, self.task.name, unanswered, provenance=self._provenance(extractor, True))
+        turns = [turn.for_model for turn in document.turns] if translation is None else [turn.text for turn in translation]
         extraction = extractor(turns, lambda done, total: self._progress("extracting", done, total))
-        stopwatch.lap("extract_s")
+        used = stopwatch.lap()
         return Record.of(
             document,
             self.task.name,
             {name: Feature.of(decision) for name, decision in extraction.decisions.items()},
-            translation=translation,
+            translation=translation or [],
             windows=[(first + 1, last) for first, last in extraction.windows],
-            provenance=self._provenance(extractor, translated),
-            timings=stopwatch.timings(),
+            provenance=self._provenance(extractor, translation is not None),
+            timings=_timings(spent, used),
         )
 
+    def _translate(self, documents: list[Document]) -> list[Translation]:
+        spec = self.translator_spec
+        model = self._model(spec)
+        if self._translator is None:
+            self._translation = self._translation or load_translation(spec.translation_profile)
+            self._translator = Translator(model, self._translation)
+        total = sum(len(document.turns) for document in documents)
+        return self._translator(documents, lambda done: self._progress("translating", done, total))
+
+    def _translates(self, document: Document) -> bool:
+        return self.translates and document.language != "en"
+
+    def _fit_together(self) -> bool:
+        """Whether this machine's memory holds all models that this pipeline uses at once."""
+        specs = {str(s.path): s for s in (self.extractor_spec, *([self.translator_spec] if self.translates else []))}
+        missing = [spec for key, spec in specs.items() if key not in self._models]
+        try:
+            return len(specs) == 1 or sum(map(self._needed, missing)) <= machine.free_memory()
+        except ModelError:  # told where the model is first used: a document may not need it
+            return True
+
+    def _needed(self, spec: ModelSpec) -> int:
+        """Bytes of memory that a model will take. Raises ModelError where it is missing or damaged."""
+        key = str(spec.path)
+        if key not in self._needs:
+            self._needs[key] = self._load_options(spec).memory(spec.path)
+        return self._needs[key]
+
+    def _load_options(self, spec: ModelSpec) -> LoadOptions:
+        """What was asked for, else what was found by tuning, else what the registry says. Raises ModelError where the file is missing."""
+        given, tuning = self._options, remembered(sha256_of(spec.path))
+        threads = given.threads or (None if tuning else spec.threads)
+        return replace(given, ctx_size=given.ctx_size or spec.ctx_size, threads=threads, tuning=tuning or given.tuning)
+
     def _model(self, spec: ModelSpec) -> Model:
-        """The loaded model; one file serves both roles."""
+        """The loaded model; one file serves both roles. Another model goes where the memory does not hold both."""
         key = str(spec.path)
         if key not in self._models:
             started = time.perf_counter()
-            given = self._options
-            options = replace(given, ctx_size=given.ctx_size or spec.ctx_size, threads=given.threads or spec.threads)
-            self._models[key] = Model(spec.path, options)
+            if self._models and self._needed(spec) > machine.free_memory():
+                self.close()
+            model = self._models[key] = Model(spec.path, self._load_options(spec))
+            sha256 = sha256_of(spec.path)
+            self._described[key] = {
+                "name": spec.name, "file": spec.path.name, "sha256": sha256, "quantization": model.header.quantization,
+            }  # fmt: skip
+            model.keep_prefixes(self._prefixes, sha256)
             self._load_seconds += time.perf_counter() - started
         return self._models[key]
 
@@ -136,19 +204,12 @@ class Pipeline:
             "profile": f"{extractor.profile.name}.{extractor.profile.language}",
             "task_sha256": self.task.sha256,
             "prompt_sha256": extractor.prompt_sha256,
-            "extractor": self._model_provenance(self.extractor_spec),
+            "extractor": self._described[str(self.extractor_spec.path)],
         }
-        if translated and self._translator:
-            prompt = self._translator.prompt
-            result["translator"] = {**self._model_provenance(self.translator_spec), "prompt_sha256": prompt.sha256}
+        if translated and self._translation:
+            description = self._described[str(self.translator_spec.path)]
+            result["translator"] = {**description, "prompt_sha256": self._translation.sha256}
         return result
-
-    def _model_provenance(self, spec: ModelSpec) -> dict[str, Any]:
-        key = str(spec.path)
-        if key not in self._fingerprints:
-            self._fingerprints[key] = sha256_of(spec.path)
-        quantization = self._model(spec).header.quantization
-        return {"name": spec.name, "file": spec.path.name, "sha256": self._fingerprints[key], "quantization": quantization}
 
     @property
     def load_seconds(self) -> float:
@@ -157,36 +218,35 @@ class Pipeline:
 
     @property
     def counters(self) -> Counters:
-        """Tokens of all loaded models together."""
-        return sum((model.counters for model in self._models.values()), Counters())
+        """Tokens of all models together."""
+        return sum((model.counters for model in self._models.values()), self._past)
 
 
 class _Stopwatch:
-    """Times the stages of one document, loading apart, and counts its tokens."""
+    """Takes what a stage cost: seconds, loading apart, and tokens."""
 
     def __init__(self, pipeline: Pipeline):
         self._pipeline = pipeline
-        self._counters, self._load_at_start = pipeline.counters, pipeline.load_seconds
-        self._laps: dict[str, float] = {}
-        self._begin()
+        self._since, self._loaded, self._counters = time.perf_counter(), pipeline.load_seconds, pipeline.counters
 
-    def _begin(self) -> None:
-        self._since, self._loaded = time.perf_counter(), self._pipeline.load_seconds
-
-    def lap(self, name: str) -> None:
+    def lap(self) -> dict[str, float]:
         loading = self._pipeline.load_seconds - self._loaded
-        self._laps[name] = time.perf_counter() - self._since - loading
-        self._begin()
-
-    def timings(self) -> dict[str, float]:
         used = self._pipeline.counters - self._counters
-        seconds = {"load_s": self._pipeline.load_seconds - self._load_at_start, **self._laps}
         return {
-            **{name: round(value, 4) for name, value in seconds.items()},
-            "prompt_tokens": used.prompt,
-            "cached_tokens": used.cached,
-            "generated_tokens": used.generated,
-        }
+            "load_s": loading, "stage_s": time.perf_counter() - self._since - loading,
+            "prompt_tokens": used.prompt, "cached_tokens": used.cached, "generated_tokens": used.generated,
+        }  # fmt: skip
+
+
+def _timings(translating: dict[str, float], extracting: dict[str, float]) -> dict[str, float]:
+    """The record's timings. Documents that were translated together share seconds and tokens by their number of turns."""
+    seconds = {
+        "load_s": translating.get("load_s", 0.0) + extracting["load_s"],
+        "translate_s": translating.get("stage_s", 0.0),
+        "extract_s": extracting["stage_s"],
+    }
+    tokens = {name: translating.get(name, 0.0) + extracting[name] for name in ("prompt_tokens", "cached_tokens", "generated_tokens")}
+    return {name: round(value, 4) for name, value in seconds.items()} | {name: round(value) for name, value in tokens.items()}
 
 
 def _as_document(document: Document | str) -> Document:

@@ -1,7 +1,8 @@
 """From a document's turns to one English turn each, with every doubt named."""
 
 import re
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,8 @@ import numpy as np
 from clinex_edge.documents import Document, Turn
 from clinex_edge.documents.language import share_of_persian
 from clinex_edge.errors import ContextError
-from clinex_edge.llama.model import Logits, Model
+from clinex_edge.llama.batching import Generation, Job, generate
+from clinex_edge.llama.model import Model, common_length
 from clinex_edge.tasks import TranslationPrompt
 
 _BREAK = re.compile(r"(?<=[.!?؟،])\s+")  # "38.5" stays whole
@@ -28,25 +30,81 @@ class TranslatedTurn:
     doubt: str | None = None
 
 
+Translation = list[TranslatedTurn] | ContextError
+_Place = tuple[int, int]  # document (from 0) and turn (from 1)
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One way to ask for a turn: its text in parts, and the document's text where it goes with them."""
+
+    parts: list[str]
+    context: str | None
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One piece of a turn to translate."""
+
+    place: _Place
+    number: int
+    job: Job
+
+
 class Translator:
-    """Translates turns with one model, greedily."""
+    """Translates the turns of documents with one model, greedily, many at once."""
 
     def __init__(self, model: Model, prompt: TranslationPrompt):
         self.model, self.prompt = model, prompt
+        probes = [model.chat_tokens(prompt.messages(t, t if prompt.turn_in_document else None)) for t in ("0", "\u06f1", "a", "")]
+        self.prefix = probes[0][: common_length(probes)]
 
-    def __call__(self, document: Document, progress: Callable[[int], None] = lambda _: None) -> list[TranslatedTurn]:
-        """One English turn per turn; `progress` is told how many are done.
+    def __call__(self, documents: Sequence[Document], progress: Callable[[int], None] = lambda _: None) -> list[Translation]:
+        """One English turn per turn of each document; `progress` is told how many turns are done.
 
         A turn that comes back empty, untranslated, looping, cut or improbable is tried again without the document,
-        then sentence by sentence; the best attempt is kept, with its doubt.
-        Raises ContextError where a single turn does not fit.
+        then sentence by sentence; the best attempt is kept, with its doubt. Where a turn of a document does not fit
+        the context, its place holds the ContextError.
         """
-        context = self._context(document)
-        result = []
-        for done, turn in enumerate(document.turns, 1):
-            result.append(self._turn(turn, context))
-            progress(done)
-        return result
+        turns = {(d, turn.number): turn for d, document in enumerate(documents) for turn in document.turns}
+        contexts = [self._context(document) for document in documents]
+        ways = {at: self._ways(turn.for_model, contexts[at[0]]) for at, turn in turns.items()}
+        tried: dict[_Place, list[TranslatedTurn]] = {at: [] for at in turns}
+        failed: dict[int, ContextError] = {}
+        for attempt in range(max(map(len, ways.values()), default=0)):
+            pending = [at for at in turns if attempt < len(ways[at]) and all(t.doubt for t in tried[at])]
+            groups: dict[int, list[_Part]] = defaultdict(list)
+            for at in pending:
+                way = ways[at][attempt]
+                try:
+                    groups[at[0]] += [_Part(at, i, self._job(text, way.context)) for i, text in enumerate(way.parts)]
+                except ContextError as error:
+                    failed[at[0]] = error
+            for at, turn in self._attempt([parts for d, parts in groups.items() if d not in failed]):
+                tried[at].append(turn)
+                progress(sum(map(bool, tried.values())))
+        return [
+            failed.get(d) or [self._best(turn, tried[d, turn.number]) for turn in document.turns] for d, document in enumerate(documents)
+        ]
+
+    def _attempt(self, groups: list[list[_Part]]) -> Iterator[tuple[_Place, TranslatedTurn]]:
+        """One attempt at each of several turns, each as soon as all its parts are done."""
+        self.model.hold(self.prefix)
+        expected = Counter(part.place for parts in groups for part in parts)
+        results: dict[_Place, dict[int, tuple[str, float, str | None]]] = defaultdict(dict)
+        for group, job, generation in generate(self.model, [[part.job for part in parts] for parts in groups]):
+            part = groups[group][job]
+            results[part.place][part.number] = self._judged(generation)
+            if len(results[part.place]) == expected[part.place]:
+                texts, scores, doubts = zip(*(result for _, result in sorted(results[part.place].items())), strict=True)
+                doubt = next((d for d in doubts if d), None)
+                yield part.place, TranslatedTurn(part.place[1], " ".join(texts).strip(), float(np.mean(scores)), doubt)
+
+    def _best(self, turn: Turn, attempts: list[TranslatedTurn]) -> TranslatedTurn:
+        best = max(attempts, key=lambda a: (a.doubt is None, bool(a.text), a.mean_logprob))
+        if not best.text:  # the extractor still reads what was said
+            return TranslatedTurn(turn.number, turn.for_model, best.mean_logprob, best.doubt)
+        return best
 
     def _context(self, document: Document) -> str | None:
         """The document's text, where it fits beside the longest turn and its translation."""
@@ -57,30 +115,17 @@ class Translator:
         prompt = self.model.chat_tokens(self.prompt.messages(longest, text))
         return text if len(prompt) + _room(self.model, longest) <= self.model.ctx_size else None
 
-    def _turn(self, turn: Turn, context: str | None) -> TranslatedTurn:
-        attempts: list[TranslatedTurn] = []
-        for parts, with_context in self._ways(turn.for_model, context):
-            texts, scores, doubts = zip(*(self._generate(part, with_context) for part in parts), strict=True)
-            doubt = next((d for d in doubts if d), None)
-            attempts.append(TranslatedTurn(turn.number, " ".join(texts).strip(), float(np.mean(scores)), doubt))
-            if doubt is None:
-                break
-        best = max(attempts, key=lambda a: (a.doubt is None, bool(a.text), a.mean_logprob))
-        if not best.text:  # the extractor still reads what was said
-            return TranslatedTurn(turn.number, turn.for_model, best.mean_logprob, best.doubt)
-        return best
-
-    def _ways(self, text: str, context: str | None) -> list[tuple[list[str], str | None]]:
-        """The attempts at a turn, in order: its parts and the context that goes with them."""
-        ways: list[tuple[list[str], str | None]] = [([text], context)] if context is not None else []
-        ways.append(([text], None))
+    def _ways(self, text: str, context: str | None) -> list[_Attempt]:
+        """The attempts at a turn, in order."""
+        ways = [_Attempt([text], context)] if context is not None else []
+        ways.append(_Attempt([text], None))
         sentences = [s for s in _BREAK.split(text) if any(c.isalnum() for c in s)]
         if len(sentences) > 1:
-            ways.append((sentences, None))
+            ways.append(_Attempt(sentences, None))
         return ways
 
-    def _generate(self, text: str, context: str | None) -> tuple[str, float, str | None]:
-        """The translation of one text, its mean log-probability, and what is wrong with it."""
+    def _job(self, text: str, context: str | None) -> Job:
+        """What to ask for one text. Raises ContextError where it does not fit."""
         prompt = self.model.chat_tokens(self.prompt.messages(text, context))
         room = _room(self.model, text)
         if len(prompt) + room > self.model.ctx_size:
@@ -88,19 +133,13 @@ class Translator:
                 f"A turn of {len(text)} characters does not fit the translator's context of {self.model.ctx_size} tokens.",
                 f"Break the turn into lines. {self.model.room_advice}",
             )
-        logits = self.model.prefill(prompt, room)
-        tokens: list[int] = []
-        logprobs: list[float] = []
-        while len(tokens) < room:
-            token = int(logits.argmax())
-            logprobs.append(_logprob(logits, token))
-            if self.model.is_end(token):
-                break
-            tokens.append(token)
-            logits = self.model.extend([token])
-        english = " ".join(self.model.detokenize(tokens).split())
-        score = float(np.mean(logprobs))
-        return english, score, self._doubt(english, score, cut=len(tokens) >= room)
+        return Job(prompt, room)
+
+    def _judged(self, generation: Generation) -> tuple[str, float, str | None]:
+        """The translation of one text, its mean log-probability, and what is wrong with it."""
+        english = " ".join(self.model.detokenize(generation.tokens).split())
+        score = float(np.mean(generation.logprobs))
+        return english, score, self._doubt(english, score, generation.cut)
 
     def _doubt(self, english: str, score: float, cut: bool) -> str | None:
         if not english:
@@ -117,11 +156,6 @@ class Translator:
 def _room(model: Model, text: str) -> int:
     """Tokens that a translation may have: three times the source's and some, far more than English needs."""
     return 3 * len(model.tokenize(text)) + 32
-
-
-def _logprob(logits: Logits, token: int) -> float:
-    top = float(logits.max())
-    return float(logits[token]) - top - float(np.log(np.exp(logits - top).sum()))
 
 
 def loops(text: str) -> bool:
