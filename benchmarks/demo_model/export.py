@@ -1,6 +1,6 @@
 """Writes a trained checkpoint as GGUF (Llama architecture, Q8_0), tokenizer and chat template included.
 
-python -m benchmarks.demo_model.export build/demo [--out clinex_edge/data/clinex-demo-4M-v1-Q8_0.gguf]
+python -m benchmarks.demo_model.export build/demo [--out clinex_edge/data/clinex-demo-6M-v1-Q8_0.gguf]
 """
 
 import json
@@ -14,7 +14,7 @@ import torch
 from benchmarks.demo_model.data import CHAT_TEMPLATE, CONTROL, END
 from benchmarks.demo_model.model import Llama, Shape
 
-DEFAULT = "clinex_edge/data/clinex-demo-4M-v1-Q8_0.gguf"
+DEFAULT = "clinex_edge/data/clinex-demo-6M-v1-Q8_0.gguf"
 
 
 def interleaved(weight: np.ndarray, heads: int) -> np.ndarray:

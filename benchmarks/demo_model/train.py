@@ -47,7 +47,7 @@ def tensors(batch: list[Example]) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
 
 @click.command(help=__doc__)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True)
-@click.option("--steps", default=14500, show_default=True)
+@click.option("--steps", default=11500, show_default=True)
 @click.option("--rate", default=2e-3, show_default=True)
 @click.option("--threads", default=2, show_default=True)
 @click.option("--device", default="cuda" if torch.cuda.is_available() else "cpu", show_default=True)
@@ -59,7 +59,7 @@ def main(out: Path, steps: int, rate: float, threads: int, device: str) -> None:
         train_tokenizer(Shape.vocabulary).save(str(out / "tokenizer.json"))
     tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
     model = Llama(Shape()).to(device)
-    # Muon (Jordan et al. 2024) for the matrices inside the blocks, AdamW for the rest: at the same wall time a tenth less loss than AdamW alone.
+    # Muon (Jordan et al. 2024) for the matrices inside the blocks: after the same time less loss than with AdamW for all.
     matrices = [p for p in model.blocks.parameters() if p.dim() == 2]
     vectors = [p for p in model.parameters() if p.dim() != 2]
     rest = [{"params": [model.embedding.weight], "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]

@@ -176,9 +176,10 @@ class _Scheduler:
         """Take the likeliest next token; True where the answer is complete with it."""
         result = running.result
         token = int(logits.argmax())
-        second, first = np.partition(logits, -2)[-2:]
-        result.margin = min(result.margin, float(first - second))
-        result.logprobs.append(-float(np.log(np.exp(logits - first).sum())))
+        lead = logits - logits[token]
+        result.logprobs.append(-float(np.log(np.exp(lead).sum())))
+        lead[token] = -np.inf
+        result.margin = min(result.margin, -float(lead.max()))
         if self.model.is_end(token):
             return True
         result.tokens.append(token)
