@@ -20,7 +20,7 @@ def answer(way: str, path: Path, options: LoadOptions, lines: list[str]) -> tupl
 
     Raises CalledProcessError where the process fails.
     """
-    command = [sys.executable, "-m", "benchmarks.speed.cold", way, str(path), json.dumps(asdict(options))]
+    command = [sys.executable, "-m", "benchmarks.speed.cold", way, str(path), json.dumps([options.ctx_size, options.threads, options.gpu_layers])]
     started = time.perf_counter()
     done = subprocess.run(command, input=json.dumps(lines), stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
     seconds = time.perf_counter() - started
@@ -37,5 +37,5 @@ def _child(way: str, path: Path, options: LoadOptions, lines: list[str]) -> Samp
 
 
 if __name__ == "__main__":
-    sample = _child(sys.argv[1], Path(sys.argv[2]), LoadOptions(**json.loads(sys.argv[3])), json.load(sys.stdin))
+    sample = _child(sys.argv[1], Path(sys.argv[2]), LoadOptions(*json.loads(sys.argv[3])), json.load(sys.stdin))
     print(json.dumps({**asdict(sample), "peak": peak_memory()}))
