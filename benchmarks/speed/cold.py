@@ -20,7 +20,8 @@ def answer(way: str, path: Path, options: LoadOptions, lines: list[str]) -> tupl
 
     Raises CalledProcessError where the process fails.
     """
-    command = [sys.executable, "-m", "benchmarks.speed.cold", way, str(path), json.dumps([options.ctx_size, options.threads, options.gpu_layers])]
+    plain = json.dumps([options.ctx_size, options.threads, options.gpu_layers])
+    command = [sys.executable, "-m", "benchmarks.speed.cold", way, str(path), plain]
     started = time.perf_counter()
     done = subprocess.run(command, input=json.dumps(lines), stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
     seconds = time.perf_counter() - started
