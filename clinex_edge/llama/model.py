@@ -8,7 +8,7 @@ import ctypes
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -421,6 +421,12 @@ def common_length(sequences: Iterable[Sequence[int]]) -> int:
             break
         count += 1
     return count
+
+
+def constant_prefix(prompt: Callable[[str], list[int]]) -> list[int]:
+    """The tokens that begin `prompt` of every text."""
+    prompts = [prompt(text) for text in ("0", "\u06f1", "a", "")]
+    return prompts[0][: common_length(prompts)]
 
 
 class GrammarSampler:

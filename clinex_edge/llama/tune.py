@@ -14,7 +14,6 @@ from clinex_edge.llama import machine
 from clinex_edge.llama.batching import PARALLEL
 from clinex_edge.llama.model import Entry, Model, Tuning
 
-SECONDS = 90.0
 _GAIN = 0.95  # a setting replaces the one before it where it takes less than this share of the time
 _SIZES = (384, 192, 96, 48, 24)  # tokens of the document of a trial
 
@@ -29,7 +28,7 @@ class Trial:
     kept: bool
 
 
-def tune(model: Model, seconds: float = SECONDS) -> Iterator[Trial]:
+def tune(model: Model, seconds: float) -> Iterator[Trial]:
     """Try settings for about `seconds`, yielding each trial; the model computes with the best afterwards."""
     deadline = time.monotonic() + seconds
     best = Tuning()

@@ -3,6 +3,7 @@
 import contextlib
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from clinex_edge import paths
@@ -36,7 +37,7 @@ def forget(sha256: str) -> bool:
     return True
 
 
-def _file() -> Any:
+def _file() -> Path:
     return paths.state_dir() / "tunings.json"
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from clinex_edge.decoding import Decision, Decisions, Template, compile_tokens, get_decoder, prompt_order, room_for
 from clinex_edge.errors import ContextError
-from clinex_edge.llama.model import Model, common_length
+from clinex_edge.llama.model import Model, constant_prefix
 from clinex_edge.pipeline.windows import Window, windows
 from clinex_edge.tasks import Task
 
@@ -33,8 +33,7 @@ class Extractor:
         self.template = Template.compile(self.profile, task.field_ids)
         room = room_for(compile_tokens(self.template, model.tokenize)) * (2 if decoder == "gbnf" else 1)
         self.budget = model.ctx_size - len(self._prompt("")) - room - _SLACK
-        prompts = [self._prompt(document) for document in ("0", "\u06f1", "a", "")]
-        self.prefix = prompts[0][: common_length(prompts)]
+        self.prefix = constant_prefix(self._prompt)
         if self.budget < _SLACK:
             raise ContextError(
                 f"The prompt and the answer fill the context of {model.ctx_size} tokens; nothing is left for a document.",

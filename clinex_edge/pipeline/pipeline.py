@@ -1,4 +1,4 @@
-"""The two-step pipeline: translate, then extract. Each model is loaded once, when it is first needed."""
+"""The two-step pipeline: translate, then extract. Models are loaded when first needed, and take turns where the memory holds no two."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator

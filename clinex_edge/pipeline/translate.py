@@ -11,7 +11,7 @@ from clinex_edge.documents import Document, Turn
 from clinex_edge.documents.language import share_of_persian
 from clinex_edge.errors import ContextError
 from clinex_edge.llama.batching import Generation, Job, generate
-from clinex_edge.llama.model import Model, common_length
+from clinex_edge.llama.model import Model, constant_prefix
 from clinex_edge.tasks import TranslationPrompt
 
 _BREAK = re.compile(r"(?<=[.!?؟،])\s+")  # "38.5" stays whole
@@ -56,8 +56,7 @@ class Translator:
 
     def __init__(self, model: Model, prompt: TranslationPrompt):
         self.model, self.prompt = model, prompt
-        probes = [model.chat_tokens(prompt.messages(t, t if prompt.turn_in_document else None)) for t in ("0", "\u06f1", "a", "")]
-        self.prefix = probes[0][: common_length(probes)]
+        self.prefix = constant_prefix(lambda text: model.chat_tokens(prompt.messages(text, text if prompt.turn_in_document else None)))
 
     def __call__(self, documents: Sequence[Document], progress: Callable[[int], None] = lambda _: None) -> list[Translation]:
         """One English turn per turn of each document; `progress` is told how many turns are done.
