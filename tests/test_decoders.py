@@ -54,6 +54,32 @@ def test_joint_gives_the_answers_of_gbnf_on_200_documents(demo: Model, task: Tas
     assert len(exceptions) <= 5, exceptions
 
 
+def test_joint_computes_a_batch_more_only_where_a_guess_was_wrong(demo: Model, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    template = Template.compile(task.profile("compact", "en"), task.field_ids)
+    batches: list[int] = []
+    score = demo.score
+    monkeypatch.setattr(demo, "score", lambda *args: (batches.append(len(args[2])), score(*args))[1])
+    seen = set()
+    for prompt in prompts(demo, task, "en", 60):
+        batches.clear()
+        yes = [decision.yes for decision in joint(demo, prompt, template).values()]
+        assert batches[0] == len(yes)
+        assert batches[1:2] == ([len(yes) - yes.index(True) - 1] if True in yes[:-1] else [])
+        seen.add((sum(map(bool, yes)), len(batches)))
+    assert (0, 1) in seen
+    assert (2, 2) in seen or (3, 2) in seen  # later guesses come from the batch before
+
+
+def test_joint_decides_one_by_one_where_a_model_cannot_go_back(demo: Model, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    template = Template.compile(task.profile("compact", "fa"), task.field_ids)
+    for prompt in prompts(demo, task, "fa", 5):
+        expected = joint(demo, prompt, template)
+        with monkeypatch.context() as patched:
+            patched.setattr(Model, "is_recurrent", True)
+            found = joint(demo, prompt, template)
+        assert [d.gap for d in found.values()] == pytest.approx([d.gap for d in expected.values()], abs=0.1)
+
+
 def test_free_agrees_with_joint_where_it_answers(demo: Model, task: Task) -> None:
     template = Template.compile(task.profile("compact", "en"), task.field_ids)
     answered = agreed = 0

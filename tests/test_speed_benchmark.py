@@ -9,12 +9,12 @@ import pytest
 
 from benchmarks.speed import report
 from benchmarks.speed.timing import Sample, measure, peak_memory
-from benchmarks.speed.variants import VARIANTS, by_model, guessing, spread
-from benchmarks.speed.ways import _branches, _chain
-from benchmarks.speed.workload import TURNS, Workload, documents, persian_calls
+from benchmarks.speed.variants import VARIANTS, Variant, by_model, guessing, spread
+from benchmarks.speed.ways import _branches, _chain, right_answers
+from benchmarks.speed.workload import TURNS, YES, Workload, documents, persian_calls
 from clinex_edge.decoding import Template, compile_tokens
 from clinex_edge.decoding.decision import decide
-from clinex_edge.decoding.decoders import free, gbnf, independent, joint
+from clinex_edge.decoding.decoders import free, gbnf, independent, joint, written
 from clinex_edge.decoding.template import TokenSlot
 from clinex_edge.errors import ContextError
 from clinex_edge.llama.model import Entry, LoadOptions, Model, common_length
@@ -140,25 +140,33 @@ def test_json_table_and_chart_are_written_together(tmp_path: Path) -> None:
 # --- variants and floor, on the embedded model ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ahead", VARIANTS.values())
-def test_guessing_gives_the_answers_of_joint(demo: Model, task: Task, template: Template, ahead: int) -> None:
+@pytest.mark.parametrize("variant", VARIANTS.values())
+def test_guessing_gives_the_answers_of_joint(demo: Model, task: Task, template: Template, variant: Variant) -> None:
     slots = compile_tokens(template, demo.tokenize)
     for prompt in prompts(demo, task, 12):
         expected = joint(demo, prompt, template)
         demo.rewind(0)
-        found = guessing(demo, prompt, slots, ahead, by_model)
+        found = guessing(demo, prompt, slots, variant, by_model)
         assert found == [d.yes for d in expected.values()] or any(abs(d.gap or 0) < NEAR_TIE for d in expected.values())
 
 
-@pytest.mark.parametrize("ahead", VARIANTS.values())
+@pytest.mark.parametrize("variant", VARIANTS.values())
 @pytest.mark.parametrize("count", [0, 1, 4, 13])
-def test_decisions_can_be_given(demo: Model, task: Task, template: Template, ahead: int, count: int) -> None:
+def test_decisions_can_be_given(demo: Model, task: Task, template: Template, variant: Variant, count: int) -> None:
     slots = compile_tokens(template, demo.tokenize)
     (prompt,) = prompts(demo, task, 1)
-    found = guessing(demo, prompt, slots, ahead, spread(count, slots) if count else lambda slot, logits: False)
+    found = guessing(demo, prompt, slots, variant, spread(count, slots) if count else lambda slot, logits: False)
     assert sum(found) == count
-    answer = [t for slot, yes in zip(slots, found, strict=True) for t in (*slot.forced, *slot.choices[0 if yes else 1])]
-    assert demo.held == [*prompt, *answer[: -len(slots[-1].choices[1])]]  # the guessed text is gone
+    assert demo.held == [*prompt, *written(slots, found)[0]]  # the guessed text is gone
+
+
+def test_the_right_answer_can_be_given_to_joint(demo: Model, task: Task, template: Template) -> None:
+    (prompt,) = prompts(demo, task, 1)
+    demo.rewind(0)
+    with right_answers(template):
+        found = joint(demo, prompt, template)
+    assert {field for field, decision in found.items() if decision.yes} == YES
+    assert {field for field, decision in joint(demo, prompt, template).items() if decision.yes} != YES
 
 
 def test_the_floor_computes_what_the_decoders_compute(demo: Model, task: Task, template: Template, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,13 +178,13 @@ def test_the_floor_computes_what_the_decoders_compute(demo: Model, task: Task, t
     demo.prefill(one)
     batches.clear()
     independent(demo, two, template)
-    assert batches == _branches(two[at:], at, [compile_tokens(single, demo.tokenize)[0].forced for single in template.alone()])
+    assert batches == [_branches(two[at:], at, [compile_tokens(single, demo.tokenize)[0].forced for single in template.alone()])]
     demo.prefill(one)
     batches.clear()
     joint(demo, two, template)
     slots = compile_tokens(template, demo.tokenize)
-    pieces = [(*before, *slot.forced) for before, slot in zip([(), *(s.choices[1] for s in slots)], slots, strict=False)]
-    assert [len(batch) for batch in batches] == [len(batch) for batch in _chain(two[at:], at, pieces)]
+    nothing = written(slots, [False] * len(slots))[0]
+    assert len(batches[0]) == len(_chain([*two[at:], *nothing], at))  # all that a call without a yes needs
 
 
 # --- shape models: every tokenizer family for real -----------------------------------------------------------------

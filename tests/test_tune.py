@@ -34,7 +34,7 @@ def test_the_fastest_setting_of_each_kind_is_kept(model: Model, monkeypatch: pyt
     monkeypatch.setattr(machine, "physical_cores", lambda: 2)
     trials = list(llama_tune.tune(model, 60))
     assert model.tuning == Tuning(batch_threads=1, ubatch=128)  # an eightieth is no gain
-    assert {t.setting for t in trials} == {"defaults", "batch_threads", "threads", "ubatch", "flash_attention", "kv_type"}
+    assert {t.setting for t in trials} == {"defaults", "repack", "batch_threads", "threads", "ubatch", "flash_attention", "kv_type"}
     assert [(t.setting, t.value) for t in trials if t.kept] == [("defaults", ""), ("batch_threads", 1), ("ubatch", 128)]
 
 
@@ -43,6 +43,24 @@ def test_a_setting_that_llama_cpp_refuses_is_not_kept(model: Model) -> None:
     assert llama_tune._timed(model, impossible, 24) == float("inf")
     model.compute_with(Tuning())
     assert len(model.prefill([1, 2, 3])) == model.n_vocab
+
+
+def test_weights_are_read_again_where_their_order_changes(model: Model) -> None:
+    before = model.prefill([1, 2, 3])
+    model.compute_with(Tuning(repack=not model.repacked))
+    assert model.held == []
+    assert model.prefill([1, 2, 3]) == pytest.approx(before, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("features", "quantization", "pays"),
+    [("AVX512_VNNI = 1", "Q4_K_M", False), ("AVX512_VNNI = 1", "Q8_0", True), ("AVX2 = 1", "Q4_K_M", True), ("NEON = 1", "Q4_K_M", True)],
+)
+def test_weights_keep_the_files_order_where_that_is_faster(
+    monkeypatch: pytest.MonkeyPatch, features: str, quantization: str, pays: bool
+) -> None:
+    monkeypatch.setattr(machine, "build_info", lambda: features)
+    assert machine.repacking_pays(quantization) is pays
 
 
 def test_the_time_given_is_kept(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

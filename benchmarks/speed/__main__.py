@@ -14,7 +14,7 @@ import platform
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -32,7 +32,7 @@ from clinex_edge import __version__, paths
 from clinex_edge.atomic import replaced_privately, write_private
 from clinex_edge.llama import machine
 from clinex_edge.llama.batching import PARALLEL
-from clinex_edge.llama.model import LoadOptions
+from clinex_edge.llama.model import LoadOptions, Tuning
 
 Measured = tuple[dict[str, list[Sample]], dict[str, int], list[float]]  # samples, canonical tokens, bytes of memory over
 
@@ -80,14 +80,15 @@ def extraction(shape: str, path: Path, rounds: int, options: LoadOptions, server
 def translation(shape: str, path: Path, rounds: int, options: LoadOptions) -> Measured:
     """The turns of a call translated together, and the same one at a time."""
     samples: dict[str, list[Sample]] = defaultdict(list)
-    model = load(path, options)
-    translator = Translation(model)
+    as_usual = replace(options, tuning=Tuning(repack=True))  # llama.cpp's own default, best for single tokens
+    together, alone = Translation(load(path, options)), Translation(load(path, as_usual))
     for number, call in enumerate(persian_calls(rounds)):
-        jobs = translator.jobs([turn.fa for turn in call.turns])
-        for way, parallel in (("translation_parallel", PARALLEL), ("translation_serial", 1)):
-            samples[way].append(translator.run(jobs, parallel))
+        turns = [turn.fa for turn in call.turns]
+        for name, way, parallel in (("translation_parallel", together, PARALLEL), ("translation_serial", alone, 1)):
+            samples[name].append(way.run(way.jobs(turns), parallel))
         click.echo(f"{shape}: translation, round {number + 1} of {rounds}", err=True)
-    model.close()
+    together.model.close()
+    alone.model.close()
     return samples, {}, []
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.speed.timing import Sample, measure, peak_memory
-from benchmarks.speed.ways import Naive
+from benchmarks.speed.ways import Naive, right_answers
 from benchmarks.speed.workload import STEPS, Workload
 from clinex_edge import Pipeline
 from clinex_edge.decoding import decoders
@@ -33,7 +33,7 @@ def _child(way: str, path: Path, options: LoadOptions, lines: list[str]) -> Samp
     if way == "schema":
         return Naive(path, options, Workload()).answer("schema", lines)
     decoders.MAX_FREE_TOKENS = STEPS + 1
-    with Pipeline(str(path), decoder=way, options=options) as pipeline:
+    with right_answers(Workload().template), Pipeline(str(path), decoder=way, options=options) as pipeline:
         return measure(lambda: pipeline.extract("\n".join(lines)))
 
 

@@ -1,15 +1,16 @@
-"""Ways to run the decoder `joint` with fewer, larger steps, for measurement only.
+"""Ways to run the decoder `joint`, for measurement only.
 
     python -m benchmarks.speed.variants MODEL.gguf
 
-Seconds of a later document, by variant and number of yes. Guessing takes the following slots for "no" and computes them in the
-same batch; what stands behind the first wrong guess is computed again. On random weights the decisions mean nothing, so a given
-set of slots is yes whatever the model says, in all variants alike.
+Seconds of a later document, by variant and number of yes. Guessed slots are computed in the same batch; what stands behind the
+first wrong guess is computed again. Guesses begin as no; where they are kept, what the model said in one batch is the guess of the
+next. On random weights the decisions mean nothing, so a given set of slots is yes whatever the model says, in all variants alike.
 """
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import numpy as np
@@ -18,50 +19,42 @@ from benchmarks.speed.ways import load
 from benchmarks.speed.workload import CONTEXT, Workload, documents
 from clinex_edge.decoding import compile_tokens, room_for
 from clinex_edge.decoding.decision import decide
+from clinex_edge.decoding.decoders import written
 from clinex_edge.decoding.template import TokenSlot
-from clinex_edge.errors import ContextError
-from clinex_edge.llama.model import LoadOptions, Logits, Model, common_length
+from clinex_edge.llama.model import LoadOptions, Logits, Model, common_length, constant_prefix
 
 Judge = Callable[[TokenSlot, Logits], bool]  # whether a slot is yes
-VARIANTS = {"literals batched": 0, "two slots guessed": 2, "all slots guessed": 99}  # slots guessed ahead
 
 
-def guessing(model: Model, prompt: Sequence[int], slots: Sequence[TokenSlot], ahead: int, is_yes: Judge) -> list[bool]:
-    """The decisions of `joint`; each batch holds the slot to decide and `ahead` more as if all were no.
+class Variant(NamedTuple):
+    """How many slots behind the next are guessed, and whether guesses are kept from one batch to the next."""
 
-    Raises ContextError where prompt and answer do not fit.
-    """
-    if len(prompt) + room_for(slots) > model.ctx_size:
-        raise ContextError("The prompt and the answer do not fit the context.", model.room_advice)
-    model.rewind(common_length([model.held, prompt[:-1]]))
-    pending = list(prompt[len(model.held) :])
-    decisions: list[bool] = []
-    while len(decisions) < len(slots):
-        tokens, ends = pending, []
-        for slot in slots[len(decisions) :][: ahead + 1]:
-            tokens = [*tokens, *slot.forced]
-            ends.append(len(tokens) - 1)
-            tokens = [*tokens, *slot.choices[1]]
-        start, rows = len(model.held), _append(model, tokens[: ends[-1] + 1], ends)
-        for end, row in zip(ends, rows, strict=True):
-            slot = slots[len(decisions)]
-            decisions.append(is_yes(slot, row))
-            pending = list(slot.choices[0 if decisions[-1] else 1])
-            if decisions[-1]:
-                model.rewind(start + end + 1)
-                break
-    return decisions
+    ahead: int
+    kept: bool = False
 
 
-def _append(model: Model, tokens: Sequence[int], wanted: Collection[int]) -> list[Logits]:
-    """Append tokens to sequence 0; the logits after those at the indices `wanted`."""
-    rows = []
-    for first in range(0, len(tokens), model.batch_size):
-        chunk, at = tokens[first : first + model.batch_size], len(model.held)
-        model.submit([(token, at + i, (0,), first + i in wanted) for i, token in enumerate(chunk)])
-        model.held += chunk
-        rows += [model.logits(i) for i in range(len(chunk)) if first + i in wanted]
-    return rows
+VARIANTS = {
+    "literals batched": Variant(0),
+    "two slots guessed": Variant(2),
+    "all slots guessed": Variant(99),
+    "all slots guessed, guesses kept": Variant(99, kept=True),  # this is `joint`
+}
+
+
+def guessing(model: Model, prompt: Sequence[int], slots: Sequence[TokenSlot], variant: Variant, is_yes: Judge) -> list[bool]:
+    """The decisions of `joint`. Raises ContextError where prompt and answer do not fit."""
+    model.begin(prompt, room_for(slots))
+    guesses = [False] * len(slots)
+    done = 0
+    while done < len(slots):
+        answer, ends = written(slots[: done + variant.ahead + 1], guesses)
+        rows = model.score(prompt, answer, ends[done:])
+        said = [is_yes(slot, row) for slot, row in zip(slots[done:], rows, strict=False)]
+        final = common_length([said, guesses[done:]]) + 1
+        guessed = said if variant.kept else said[:final]
+        guesses[done : done + len(guessed)] = guessed
+        done += min(final, len(said))
+    return guesses
 
 
 def by_model(slot: TokenSlot, logits: Logits) -> bool:
@@ -83,23 +76,23 @@ def main(path: Path, threads: int | None, rounds: int) -> None:
     model, workload = load(path, LoadOptions(CONTEXT, threads)), Workload()
     slots = compile_tokens(workload.template, model.tokenize)
 
-    def prompt(lines: list[str]) -> list[int]:
-        return model.chat_tokens(workload.task.messages(workload.profile, "\n".join(lines)))
+    def prompt(document: str) -> list[int]:
+        return model.chat_tokens(workload.task.messages(workload.profile, document))
 
-    prompts = [prompt(lines) for lines in documents(rounds, model.tokenize)]
-    prefix = common_length([*prompts, prompt(["0"])])
-    model.prefill(prompts[0][:prefix])
+    prompts = [prompt("\n".join(lines)) for lines in documents(rounds, model.tokenize)]
+    prefix = constant_prefix(prompt)
+    model.prefill(prefix)
     counts = (0, 1, 2, 4)
     click.echo("\t".join(["seconds", *(f"{count} yes" for count in counts)]))
-    seconds: dict[tuple[str, int], list[float]] = {(variant, count): [] for variant in VARIANTS for count in counts}
+    seconds: dict[tuple[str, int], list[float]] = {(name, count): [] for name in VARIANTS for count in counts}
     for tokens in prompts:
-        for (variant, count), values in seconds.items():
-            model.rewind(prefix)
+        for (name, count), values in seconds.items():
+            model.rewind(len(prefix))
             started = time.perf_counter()
-            guessing(model, tokens, slots, VARIANTS[variant], spread(count, slots))
+            guessing(model, tokens, slots, VARIANTS[name], spread(count, slots))
             values.append(time.perf_counter() - started)
-    for variant in VARIANTS:
-        click.echo("\t".join([variant, *(f"{np.median(seconds[variant, count]):.3f}" for count in counts)]))
+    for name in VARIANTS:
+        click.echo("\t".join([name, *(f"{np.median(seconds[name, count]):.3f}" for count in counts)]))
     model.close()
 
 

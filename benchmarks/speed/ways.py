@@ -1,11 +1,12 @@
 """The ways to answer that are compared, each with its model loaded and the constant prefix of its prompt computed."""
 
+import contextlib
 import json
 import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,10 +14,12 @@ from typing import Any
 import llama_cpp
 
 from benchmarks.speed.timing import Sample, measure
-from benchmarks.speed.workload import STEPS, Workload
-from clinex_edge.decoding import DECODERS, compile_tokens, decoders
+from benchmarks.speed.workload import STEPS, YES, Workload
+from clinex_edge.decoding import DECODERS, Template, compile_tokens, decoders
+from clinex_edge.decoding.decoders import written
+from clinex_edge.decoding.template import TokenSlot
 from clinex_edge.llama.batching import Job, generate
-from clinex_edge.llama.model import Entry, LoadOptions, Model
+from clinex_edge.llama.model import Entry, LoadOptions, Logits, Model
 from clinex_edge.llama.prefixes import prefix_store
 from clinex_edge.pipeline.extract import Extractor
 from clinex_edge.pipeline.translate import Translator
@@ -36,24 +39,26 @@ class Ours:
     """Our decoders, and the floor under two of them."""
 
     def __init__(self, model: Model, workload: Workload):
-        self.model = model
+        self.model, self.workload = model, workload
         self.extractors = {d: Extractor(model, workload.task, "full", "en", d) for d in DECODERS}
 
     def answer(self, decoder: str, lines: list[str]) -> Sample:
         extractor = self._ready(decoder)
         decoders.MAX_FREE_TOKENS = STEPS + 1
-        return measure(lambda: extractor(lines))
+        with right_answers(self.workload.template):
+            return measure(lambda: extractor(lines))
 
     def floor(self, decoder: str, lines: list[str]) -> Sample:
-        """What llama.cpp alone needs for the tokens that `joint` or `independent` cannot do without."""
+        """What llama.cpp alone needs for the tokens that `joint` or `independent` cannot do without, in one batch."""
         extractor = self._ready(decoder)
         prompt = self.prompt(decoder, lines)
         tail, at = prompt[len(extractor.prefix) :], len(extractor.prefix)
-        batches = _branches(tail, at, self._suffixes(extractor)) if decoder == "independent" else _chain(tail, at, self._pieces(extractor))
-        for branch in range(1, len(extractor.task.field_ids) + 1):
+        suffixes = self._suffixes(extractor)
+        batch = _branches(tail, at, suffixes) if decoder == "independent" else _chain([*tail, *self._answer(extractor)], at)
+        for branch in range(1, len(suffixes) + 1):
             self.model.share(0, branch)
-        sample = _decode_raw(self.model._context, batches)
-        for branch in range(1, len(extractor.task.field_ids) + 1):
+        sample = _decode_raw(self.model._context, batch)
+        for branch in range(1, len(suffixes) + 1):
             self.model.forget(branch)
         llama_cpp.llama_memory_seq_rm(self.model._memory, 0, at, -1)
         return sample
@@ -72,51 +77,63 @@ class Ours:
     def _suffixes(self, extractor: Extractor) -> list[tuple[int, ...]]:
         return [compile_tokens(single, self.model.tokenize)[0].forced for single in extractor.template.alone()]
 
-    def _pieces(self, extractor: Extractor) -> list[tuple[int, ...]]:
-        """What must be computed before each decision, if all decisions are no."""
+    def _answer(self, extractor: Extractor) -> list[int]:
+        """The right answer up to its last decision."""
         slots = compile_tokens(extractor.template, self.model.tokenize)
-        waiting = [(), *(slot.choices[1] for slot in slots)]
-        return [(*before, *slot.forced) for before, slot in zip(waiting, slots, strict=False)]
+        return written(slots, [slot.field in YES for slot in slots])[0]
 
 
-def _branches(tail: Sequence[int], at: int, suffixes: Sequence[Sequence[int]]) -> list[list[Entry]]:
+def _branches(tail: Sequence[int], at: int, suffixes: Sequence[Sequence[int]]) -> list[Entry]:
     """One batch: the document's tail for all sequences, then each suffix in a sequence of its own."""
     everyone = tuple(range(len(suffixes) + 1))
     entries: list[Entry] = [(token, at + i, everyone, False) for i, token in enumerate(tail)]
     for branch, suffix in enumerate(suffixes, 1):
         entries += [(token, at + len(tail) + i, (branch,), i == len(suffix) - 1) for i, token in enumerate(suffix)]
-    return [entries]
+    return entries
 
 
-def _chain(tail: Sequence[int], at: int, pieces: Sequence[Sequence[int]]) -> list[list[Entry]]:
-    """Batches behind each other in sequence 0: the document's tail with the first piece, then piece by piece."""
-    batches: list[list[Entry]] = []
-    for tokens in ([*tail, *pieces[0]], *pieces[1:]):
-        batches.append([(token, at + i, (0,), i == len(tokens) - 1) for i, token in enumerate(tokens)])
-        at += len(tokens)
-    return batches
+def _chain(tokens: Sequence[int], at: int) -> list[Entry]:
+    """One batch in sequence 0, of which the last logits are wanted."""
+    return [(token, at + i, (0,), i == len(tokens) - 1) for i, token in enumerate(tokens)]
 
 
-def _decode_raw(context: Any, batches: list[list[Entry]]) -> Sample:
-    """Seconds of llama.cpp's own calls for these batches, which are made ready beforehand."""
-    ready = []
-    for entries in batches:
-        batch = llama_cpp.llama_batch_init(len(entries), 0, max(len(sequences) for _, _, sequences, _ in entries))
-        batch.n_tokens = len(entries)
-        for i, (token, position, sequences, wanted) in enumerate(entries):
-            batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.logits[i] = token, position, len(sequences), wanted
-            for k, sequence in enumerate(sequences):
-                batch.seq_id[i][k] = sequence
-        ready.append(batch)
+def _decode_raw(context: Any, entries: list[Entry]) -> Sample:
+    """Seconds of llama.cpp's own call for a batch, which is made ready beforehand."""
+    batch = llama_cpp.llama_batch_init(len(entries), 0, max(len(sequences) for _, _, sequences, _ in entries))
+    batch.n_tokens = len(entries)
+    for i, (token, position, sequences, wanted) in enumerate(entries):
+        batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.logits[i] = token, position, len(sequences), wanted
+        for k, sequence in enumerate(sequences):
+            batch.seq_id[i][k] = sequence
     started = time.perf_counter()
-    for batch in ready:
-        status = llama_cpp.llama_decode(context, batch)
-        llama_cpp.llama_synchronize(context)
-        assert status == 0
+    status = llama_cpp.llama_decode(context, batch)
+    llama_cpp.llama_synchronize(context)
     seconds = time.perf_counter() - started
-    for batch in ready:
-        llama_cpp.llama_batch_free(batch)
+    llama_cpp.llama_batch_free(batch)
+    assert status == 0
     return Sample(seconds, native=seconds)
+
+
+@contextlib.contextmanager
+def right_answers(template: Template) -> Iterator[None]:
+    """Let `joint` find the right answer, whatever the model says: random weights decide at random, and a yes costs time."""
+    score = Model.score
+    compiled: dict[Model, list[TokenSlot]] = {}
+
+    def corrected(self: Model, prompt: Sequence[int], answer: Sequence[int], wanted: Sequence[int]) -> list[Logits]:
+        rows = score(self, prompt, answer, wanted)
+        if self not in compiled:
+            compiled[self] = compile_tokens(template, self.tokenize)
+        for slot, row in zip(compiled[self][-len(rows) :], rows, strict=True):
+            right, wrong = slot.choices if slot.field in YES else slot.choices[::-1]
+            row[right[0]], row[wrong[0]] = 1, 0
+        return rows
+
+    Model.score = corrected  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Model.score = score  # type: ignore[method-assign]
 
 
 class Naive:
@@ -181,23 +198,23 @@ class Server:
 
 
 class Translation:
-    """A call's turns, translated together and one after the other."""
+    """A call's turns, translated together or one after the other."""
 
     def __init__(self, model: Model):
         self.translator = Translator(model, load_translation("full"))
+        self.model, self.prefix = model, self.translator.prefix
 
     def jobs(self, turns: list[str]) -> list[Job]:
         document = "\n".join(turns)
         prompts = (self.translator.prompt.messages(turn, document) for turn in turns)
-        return [Job(self.translator.model.chat_tokens(messages), TURN_TOKENS) for messages in prompts]
+        return [Job(self.model.chat_tokens(messages), TURN_TOKENS) for messages in prompts]
 
     def run(self, jobs: list[Job], parallel: int) -> Sample:
         """`steps` are the tokens generated."""
-        model, prefix = self.translator.model, self.translator.prefix
-        model.hold(prefix)
-        model.rewind(len(prefix))
-        before = model.counters.generated
+        self.model.hold(self.prefix)
+        self.model.rewind(len(self.prefix))
+        before = self.model.counters.generated
         started = time.perf_counter()
-        for _ in generate(model, [jobs], parallel):
+        for _ in generate(self.model, [jobs], parallel):
             pass
-        return Sample(time.perf_counter() - started, steps=model.counters.generated - before)
+        return Sample(time.perf_counter() - started, steps=self.model.counters.generated - before)

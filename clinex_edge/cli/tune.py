@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _TITLES = {
     "defaults": "defaults", "batch_threads": "threads for batches", "threads": "threads for single tokens", "ubatch": "tokens a batch",
-    "flash_attention": "flash attention", "kv_type": "KV cache",
+    "repack": "weights repacked", "flash_attention": "flash attention", "kv_type": "KV cache",
 }  # fmt: skip
 
 
@@ -25,8 +25,8 @@ _TITLES = {
 def tune(model: str | None, ctx_size: int | None, gpu_layers: str, seconds: float, forget: bool) -> None:
     """Find the fastest settings for a model on this machine, and use them from now on.
 
-    Tries threads, batch sizes, flash attention and the type of the KV cache, and prints what each took. Leave the machine
-    alone meanwhile. --threads overrides what was found.
+    Tries the order of weights, threads, batch sizes, flash attention and the type of the KV cache, and prints what each
+    took. Leave the machine alone meanwhile. --threads overrides what was found.
 
     \b
       clinex-edge tune

@@ -8,7 +8,7 @@ from typing import Literal
 from clinex_edge.decoding.decision import Decision, decide, p_from_gap
 from clinex_edge.decoding.template import Template, TokenSlot, compile_tokens
 from clinex_edge.errors import unknown_name
-from clinex_edge.llama.model import Logits, Model
+from clinex_edge.llama.model import Logits, Model, common_length
 
 Decisions = dict[str, Decision]
 Decoder = Callable[[Model, Sequence[int], Template], Decisions]
@@ -17,18 +17,37 @@ MAX_FREE_TOKENS = 512
 
 
 def joint(model: Model, prompt: Sequence[int], template: Template) -> Decisions:
-    """The answer that `gbnf` gives, without sampling forced text: literals pass in batches, the model decides at slots."""
+    """The answer that `gbnf` gives, without sampling: all slots are guessed and computed in one batch with the prompt's end.
+
+    What the model says at each slot is the next guess for it; all up to the first wrong guess is final. So an answer takes as
+    many batches as earlier answers change later ones, often one or two. It is Jacobi decoding (Santilli et al., ACL 2023).
+    """
     slots = compile_tokens(template, model.tokenize)
-    room = room_for(slots)
-    logits = model.prefill([*prompt, *slots[0].forced], room - len(slots[0].forced))
-    decisions: Decisions = {}
-    waiting: list[int] = []
-    for number, slot in enumerate(slots):
-        if number and (waiting or slot.forced):
-            logits = model.extend([*waiting, *slot.forced])
-        decision = decisions[slot.field] = decide(logits, slot.choices[0][0], slot.choices[1][0])
-        waiting = list(slot.choices[0 if decision.yes else 1])
-    return decisions
+    model.begin(prompt, room_for(slots))
+    guesses = [False] * len(slots)
+    decisions: list[Decision] = []
+    while len(decisions) < len(slots):
+        first = len(decisions)
+        last = first + 1 if model.is_recurrent else len(slots)
+        answer, ends = written(slots[:last], guesses)
+        rows = model.score(prompt, answer, ends[first:])
+        found = [decide(row, slot.choices[0][0], slot.choices[1][0]) for slot, row in zip(slots[first:], rows, strict=False)]
+        said = [bool(decision.yes) for decision in found]
+        decisions += found[: common_length([said, guesses[first:]]) + 1]
+        guesses[first:last] = said
+    return {slot.field: decision for slot, decision in zip(slots, decisions, strict=True)}
+
+
+def written(slots: Sequence[TokenSlot], guesses: Sequence[bool]) -> tuple[list[int], list[int]]:
+    """The tokens of an answer up to its last decision, and the index of the token before each decision."""
+    tokens: list[int] = []
+    ends: list[int] = []
+    choice: tuple[int, ...] = ()
+    for slot, guess in zip(slots, guesses, strict=False):
+        tokens += [*choice, *slot.forced]
+        ends.append(len(tokens) - 1)
+        choice = slot.choices[0 if guess else 1]
+    return tokens, ends
 
 
 def independent(model: Model, prompt: Sequence[int], template: Template) -> Decisions:

@@ -20,6 +20,15 @@ def logical_cores() -> int:
     return os.cpu_count() or 1
 
 
+def repacking_pays(quantization: str) -> bool:
+    """Whether llama.cpp reads a prompt faster once a model's weights are in another order.
+
+    K-quants on processors with AVX-512 VNNI are better left alone: llama.cpp's tiled kernels for the file's own order are faster
+    there than the kernels for the other (not with AVX2: measured, see docs/architecture.md).
+    """
+    return not ("_K" in quantization and "AVX512_VNNI = 1" in build_info())
+
+
 def free_memory() -> int:
     """Bytes of main memory that can be had without swapping."""
     return int(psutil.virtual_memory().available)

@@ -8,7 +8,7 @@ import ctypes
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -59,10 +59,12 @@ class Counters:
 
 @dataclass(frozen=True)
 class Tuning:
-    """How llama.cpp computes. None leaves the choice to the defaults: physical cores, and flash attention on GPUs only.
+    """How llama.cpp computes. None leaves the choice to the defaults: physical cores, flash attention on GPUs only, and
+    weights kept as they are where a processor computes batches with them faster so.
 
     `threads` serve single tokens, `batch_threads` larger batches, which are computed `ubatch` tokens at a time.
     `kv_type` is the type of the KV cache: "f16", or "q8_0", which needs flash attention.
+    `repack` puts weights into another order when they are loaded.
     """
 
     threads: int | None = None
@@ -70,6 +72,7 @@ class Tuning:
     ubatch: int = BATCH_SIZE
     flash_attention: bool | None = None
     kv_type: str = "f16"
+    repack: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -115,20 +118,10 @@ class Model:
         self._fingerprint = ""
         self._uncounted = 0  # tokens of a prefix just computed, which the next prompt must not count as reused
         self._context: Any = None
+        self._handle: Any = None
+        self.repacked = False
         llama_cpp.llama_log_set(_silence, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
-        model_params = llama_cpp.llama_model_default_params()
-        # A CPU computes with weights in another order: mapped into memory, the file's own order would stay there beside it.
-        model_params.load_mode = llama_cpp.LLAMA_LOAD_MODE_NONE
-        model_params.n_gpu_layers = self.gpu_layers if self.gpu_layers >= 0 else 1_000_000
-        self._handle = llama_cpp.llama_model_load_from_file(os.fsencode(path), model_params)
-        if not self._handle:
-            raise ModelError(
-                f"llama.cpp cannot load {path} (architecture {self.header.architecture}).",
-                "The file may be damaged, too big for this machine's memory, or newer than this llama-cpp-python.",
-            )
-        self._vocab = llama_cpp.llama_model_get_vocab(self._handle)
-        self.n_vocab: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
         self._batch = llama_cpp.llama_batch_init(BATCH_SIZE, 0, MAX_BRANCHES + 1)
         try:
             tuning = options.tuning
@@ -137,9 +130,29 @@ class Model:
             self.close()
             raise
 
+    def _load(self, repack: bool) -> None:
+        """Read the weights, again where they were read before. Raises ModelError where llama.cpp cannot."""
+        self._unload()
+        params = llama_cpp.llama_model_default_params()
+        params.use_extra_bufts = self.repacked = repack
+        # Mapped into memory, the file's own order would stay there beside the other one.
+        params.load_mode = llama_cpp.LLAMA_LOAD_MODE_NONE if repack else llama_cpp.LLAMA_LOAD_MODE_MMAP
+        params.n_gpu_layers = self.gpu_layers if self.gpu_layers >= 0 else 1_000_000
+        self._handle = llama_cpp.llama_model_load_from_file(os.fsencode(self.header.path), params)
+        if not self._handle:
+            raise ModelError(
+                f"llama.cpp cannot load {self.header.path} (architecture {self.header.architecture}).",
+                "The file may be damaged, too big for this machine's memory, or newer than this llama-cpp-python.",
+            )
+        self._vocab = llama_cpp.llama_model_get_vocab(self._handle)
+        self.n_vocab: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
+
     def compute_with(self, tuning: Tuning) -> None:
         """Compute in this way from now on; every sequence is empty then. Raises ModelError where there is too little memory."""
         self.tuning = tuning
+        repack = machine.repacking_pays(self.header.quantization) if tuning.repack is None else tuning.repack
+        if self._handle is None or repack != self.repacked:
+            self._load(repack)
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = max(self.ctx_size, _SMALLEST_CONTEXT)
         params.n_batch, params.n_ubatch = BATCH_SIZE, tuning.ubatch
@@ -148,14 +161,12 @@ class Model:
         params.n_seq_max, params.kv_unified, params.swa_full, params.no_perf = MAX_BRANCHES + 1, True, True, True
         params.flash_attn_type = self._flash_attention(tuning.flash_attention)
         params.type_k = params.type_v = KV_TYPES[tuning.kv_type]
-        if self._context is not None:
-            llama_cpp.llama_free(self._context)
-        self.held.clear()
+        self._free_context()
         self._context = llama_cpp.llama_init_from_model(self._handle, params)
         if not self._context:
             raise ModelError(f"There is not enough memory for a context of {self.ctx_size} tokens.", "Give a smaller --ctx-size.")
         self._memory: Any = llama_cpp.llama_get_memory(self._context)
-        self._layout = f"{build_info()} {(self.ctx_size, tuning.ubatch, params.flash_attn_type, tuning.kv_type, self.gpu_layers)}"
+        self._layout = f"{build_info()} {(self.ctx_size, tuning.ubatch, params.flash_attn_type, tuning.kv_type, repack, self.gpu_layers)}"
 
     def _flash_attention(self, wanted: bool | None) -> int:
         """llama.cpp's setting. On a CPU its sums in half precision change with the batch's shape, so it is off by default."""
@@ -171,13 +182,22 @@ class Model:
         return "This model was trained for no larger context: use another model, or a shorter prompt profile."
 
     def close(self) -> None:
+        self._unload()
+        if self._batch is not None:
+            llama_cpp.llama_batch_free(self._batch)
+            self._batch = None
+
+    def _unload(self) -> None:
+        self._free_context()
+        if self._handle is not None:
+            llama_cpp.llama_model_free(self._handle)
+            self._handle = None
+
+    def _free_context(self) -> None:
+        self.held.clear()
         if self._context is not None:
             llama_cpp.llama_free(self._context)
             self._context = None
-        if self._handle is not None:
-            llama_cpp.llama_batch_free(self._batch)
-            llama_cpp.llama_model_free(self._handle)
-            self._handle = None
 
     # --- text and tokens -------------------------------------------------------------------------------------------
 
@@ -212,6 +232,11 @@ class Model:
         if llama_cpp.llama_vocab_get_attr(self._vocab, token) & llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED:
             return bool(_MARK.fullmatch(llama_cpp.llama_vocab_get_text(self._vocab, token).decode("utf-8", "replace")))
         return bool(llama_cpp.llama_vocab_is_control(self._vocab, token))
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether the model keeps a running state, which cannot go back by a few tokens."""
+        return bool(llama_cpp.llama_model_is_recurrent(self._handle) or llama_cpp.llama_model_is_hybrid(self._handle))
 
     def is_end(self, token: int) -> bool:
         """Whether `token` ends an answer."""
@@ -282,11 +307,14 @@ class Model:
         What it shares with the tokens held already is not computed again.
         Raises ContextError where the prompt and `room` more tokens do not fit.
         """
-        self._reuse(prompt, room)
+        self.begin(prompt, room)
         return self._decode(prompt[len(self.held) :])
 
-    def _reuse(self, prompt: Sequence[int], room: int) -> None:
-        """Keep of sequence 0 what `prompt` begins with, all but its last token at most."""
+    def begin(self, prompt: Sequence[int], room: int = 0) -> None:
+        """Keep of sequence 0 what `prompt` begins with, all but its last token at most.
+
+        Raises ContextError where the prompt and `room` more tokens do not fit.
+        """
         if len(prompt) + room > self.ctx_size:
             raise ContextError(
                 f"The prompt needs {len(prompt) + room} tokens; the context has {self.ctx_size}.",
@@ -307,6 +335,17 @@ class Model:
         self.counters += Counters(generated=len(tokens))
         return self._decode(tokens)
 
+    def score(self, prompt: Sequence[int], answer: Sequence[int], wanted: Sequence[int]) -> list[Logits]:
+        """Make `prompt` and `answer` the content of sequence 0 and return the logits after the tokens at `wanted`, rising
+        indices into the answer (-1: the end of the prompt). What stands before the first and is held already is not
+        computed again. `begin` comes before the first answer to a prompt.
+        """
+        tokens = [*prompt, *answer]
+        self.rewind(min(common_length([self.held, tokens]), len(prompt) + wanted[0]))
+        start = len(self.held)
+        self.counters += Counters(generated=len(tokens) - max(start, len(prompt)))
+        return self._append(tokens[start:], {len(prompt) + index - start for index in wanted})
+
     def rewind(self, length: int) -> None:
         """Forget what sequence 0 holds behind its first `length` tokens."""
         # The memory's own end: a computation that was interrupted leaves more in it than `held` says.
@@ -325,11 +364,11 @@ class Model:
         The end of the prompt and the suffixes are computed in one batch where they fit.
         Raises ContextError where the prompt and all suffixes together do not fit.
         """
-        self._reuse(prompt, sum(map(len, suffixes)))
+        self.begin(prompt, sum(map(len, suffixes)))
         if max(map(len, suffixes), default=0) > BATCH_SIZE:
             raise ContextError("A line of the answer is too long.", "Shorten the labels of the prompt profile.")
         rest = list(prompt[len(self.held) :])
-        if llama_cpp.llama_model_is_recurrent(self._handle):  # such a memory takes no token for several sequences
+        if self.is_recurrent:  # such a memory takes no token for several sequences
             self._decode(rest)
             rest = []
         while len(rest) > BATCH_SIZE:
@@ -369,13 +408,18 @@ class Model:
                 self.forget(number)
 
     def _decode(self, tokens: Sequence[int]) -> Logits:
+        """Append tokens to sequence 0 and return the logits after the last."""
+        return self._append(tokens, {len(tokens) - 1})[0]
+
+    def _append(self, tokens: Sequence[int], wanted: Container[int]) -> list[Logits]:
+        """Append tokens to sequence 0 and return the logits after those at the indices `wanted`."""
+        rows: list[Logits] = []
         for first in range(0, len(tokens), BATCH_SIZE):
-            chunk = tokens[first : first + BATCH_SIZE]
-            is_last = first + BATCH_SIZE >= len(tokens)
-            at = len(self.held)
-            self.submit([(t, at + i, (0,), is_last and i == len(chunk) - 1) for i, t in enumerate(chunk)])
+            chunk, at = tokens[first : first + BATCH_SIZE], len(self.held)
+            self.submit([(token, at + i, (0,), first + i in wanted) for i, token in enumerate(chunk)])
             self.held += chunk
-        return self.logits(len(tokens[first : first + BATCH_SIZE]) - 1)
+            rows += [self.logits(i) for i in range(len(chunk)) if first + i in wanted]
+        return rows
 
     def share(self, source: int, target: int) -> None:
         """Let sequence `target` begin with all that `source` holds; nothing is copied."""
@@ -414,7 +458,7 @@ class Model:
 
 
 def common_length(sequences: Iterable[Sequence[int]]) -> int:
-    """How many tokens all sequences share at their start."""
+    """How many items all sequences share at their start."""
     count = 0
     for tokens in zip(*sequences, strict=False):
         if len(set(tokens)) > 1:

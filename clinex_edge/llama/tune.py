@@ -54,13 +54,14 @@ def tune(model: Model, seconds: float) -> Iterator[Trial]:
     model.compute_with(best)
 
 
-_SETTINGS = ("batch_threads", "threads", "ubatch", "flash_attention", "kv_type")
+_SETTINGS = ("repack", "batch_threads", "threads", "ubatch", "flash_attention", "kv_type")
 
 
 def _values(setting: str, model: Model) -> list[Any]:
     cores, threads = machine.physical_cores(), machine.logical_cores()
     counts = sorted({1, max(1, cores // 2), max(1, threads - 1), threads} - {cores})
     choices: dict[str, list[Any]] = {
+        "repack": [not model.repacked],
         "batch_threads": counts,
         "threads": counts,
         "ubatch": [64, 128, 256],
