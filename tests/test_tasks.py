@@ -238,8 +238,8 @@ def test_a_demonstration_of_something_else_than_a_field_is_reported(folder, stat
         ("compact.en.toml", "window_turns", "em = 1\nwindow_turns", "em = 1"),
         ("compact.en.toml", 'yes = "yes"', 'sentence = "yes"\nyes = 3', "yes = 3"),
         ("full.en.toml", 'yes = "yes"', "yes = 3", "yes = 3"),
-        ("full.en.toml", 'line = "{label} {value}\\n"', 'line = "{label}"', 'line = "{label}"'),
-        ("full.en.toml", 'pain = "Pain"', 'pain = ""', "[labels]"),
+        ("full.en.toml", 'line = " {label} {value}\\n"', 'line = "{label}"', 'line = "{label}"'),
+        ("full.en.toml", 'pain = "pain"', 'pain = ""', "[labels]"),
         ("full.en.toml", 'no = "no"', 'no = "no"\nem = 1', "em = 1"),
         ("full.fa.toml", 'no = "خیر"', 'no = "خیر"\nlines = 1', "lines ="),
     ],
@@ -460,7 +460,7 @@ def test_an_unknown_profile_suggests_the_nearest():
 def parsed(profile, answer):
     """An answer of one line a field as (label, value) pairs."""
     pattern = re.escape(profile.line.strip()).replace(r"\{label\}", "(.+)").replace(r"\{value\}", "(.+)")
-    return [re.fullmatch(pattern, line).groups() for line in answer.splitlines()]
+    return [re.fullmatch(pattern, line.strip()).groups() for line in answer.splitlines()]
 
 
 @pytest.mark.parametrize(("name", "language"), PROFILES)

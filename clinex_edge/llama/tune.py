@@ -64,7 +64,7 @@ def _values(setting: str, model: Model) -> list[Any]:
         "repack": [not model.repacked],
         "batch_threads": counts,
         "threads": counts,
-        "ubatch": [64, 128, 256],
+        "ubatch": [64, 128, 512],
         "flash_attention": [not model.gpu_layers],
         "kv_type": ["q8_0"],
     }

@@ -1,0 +1,61 @@
+"""Tokens a second by size of batch and order of weights, behind a prefix of 900 tokens.
+
+    python -m benchmarks.speed.batches MODEL.gguf
+
+"one text" is a prompt of that many tokens; "16 texts" is one more token for each of 16 sequences, as in translation.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import numpy as np
+
+from benchmarks.speed.workload import CONTEXT
+from clinex_edge.llama.model import Entry, LoadOptions, Model, Tuning
+
+SIZES = (1, 4, 8, 16, 32, 64, 200)
+TOGETHER = 16
+PREFIX = 900
+
+
+@click.command(help=__doc__)
+@click.argument("path", metavar="MODEL", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
+def main(path: Path, threads: int | None, rounds: int) -> None:
+    click.echo("\t".join(["weights", *(f"one text of {size}" for size in SIZES), f"{TOGETHER} texts"]))
+    for repack in (True, False):
+        model = Model(path, LoadOptions(CONTEXT, threads, 0, Tuning(repack=repack)))
+        tokens = [i * 7919 % model.n_vocab for i in range(PREFIX)]
+        model.prefill(tokens)
+        paces = [_pace(model, size, rounds, lambda size=size: model.extend(tokens[:size])) for size in SIZES]
+        paces.append(_pace(model, TOGETHER, rounds, lambda: _together(model, tokens[0])))
+        click.echo("\t".join(["repacked" if repack else "as in the file", *(f"{pace:.1f}" for pace in paces)]))
+        model.close()
+
+
+def _pace(model: Model, size: int, rounds: int, run: Callable[[], object]) -> float:
+    """Median tokens a second."""
+    seconds = []
+    for _ in range(rounds + 1):
+        model.rewind(PREFIX)
+        started = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - started)
+    return size / float(np.median(seconds[1:]))
+
+
+def _together(model: Model, token: int) -> None:
+    sequences = range(1, TOGETHER + 1)
+    for sequence in sequences:
+        model.share(0, sequence)
+    entries: list[Entry] = [(token, PREFIX, (sequence,), True) for sequence in sequences]
+    model.submit(entries)
+    for sequence in sequences:
+        model.forget(sequence)
+
+
+if __name__ == "__main__":
+    main()
