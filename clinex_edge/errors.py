@@ -40,6 +40,18 @@ class ModelError(ClinexError):
     exit_code = 4
 
 
+class HubError(ClinexError):
+    """A model cannot be fetched."""
+
+
+class BundleError(ModelError):
+    """A bundle of models is damaged, incomplete or not to be trusted; nothing of it was placed."""
+
+
+class OfflineError(ClinexError):
+    """Something in this process tried to open a connection to the internet and was stopped."""
+
+
 class NotEnoughMemoryError(ClinexError):
     """A model would not fit the memory of this machine."""
 

@@ -20,6 +20,11 @@ def config_dir() -> Path:
     return _personal("config")
 
 
+def data_dir() -> Path:
+    """Models. They survive a cleaning of the cache."""
+    return _personal("data")
+
+
 def cache_dir() -> Path:
     """What can be computed again. Never patient text."""
     return _personal("cache")

@@ -36,7 +36,7 @@ RECORD_KEYS = [
     "schema", "id", "source", "document_sha256", "language", "task", "status", "features", "translation", "windows", "provenance",
     "timings",
 ]  # fmt: skip
-MODEL_KEYS = {"name", "file", "sha256", "quantization"}
+MODEL_KEYS = {"name", "file", "sha256", "quantization", "settings"}
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -28,12 +29,15 @@ def main(path: Path, threads: int | None, rounds: int) -> None:
     click.echo("\t".join(["weights", *(f"one text of {size}" for size in SIZES), f"{TOGETHER} texts"]))
     for repack in (True, False):
         model = Model(path, LoadOptions(CONTEXT, threads, 0, Tuning(repack=repack)))
-        tokens = [i * 7919 % model.n_vocab for i in range(PREFIX)]
-        model.prefill(tokens)
-        paces = [_pace(model, size, rounds, lambda size=size: model.extend(tokens[:size])) for size in SIZES]
-        paces.append(_pace(model, TOGETHER, rounds, lambda: _together(model, tokens[0])))
-        click.echo("\t".join(["repacked" if repack else "as in the file", *(f"{pace:.1f}" for pace in paces)]))
+        click.echo("\t".join(["repacked" if repack else "as in the file", *(f"{pace:.1f}" for pace in _paces(model, rounds))]))
         model.close()
+
+
+def _paces(model: Model, rounds: int) -> list[float]:
+    tokens = [i * 7919 % model.n_vocab for i in range(PREFIX)]
+    model.prefill(tokens)
+    alone = [_pace(model, size, rounds, partial(model.extend, tokens[:size])) for size in SIZES]
+    return [*alone, _pace(model, TOGETHER, rounds, partial(_together, model, tokens[0]))]
 
 
 def _pace(model: Model, size: int, rounds: int, run: Callable[[], object]) -> float:

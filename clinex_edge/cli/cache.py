@@ -4,8 +4,10 @@ import time
 
 import click
 
+from clinex_edge.cli.offline import GuardedGroup
 
-@click.group()
+
+@click.group(cls=GuardedGroup)
 def cache() -> None:
     """Look at and empty the cache: computed prompts, never patient text."""
 

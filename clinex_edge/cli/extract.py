@@ -11,6 +11,7 @@ import click
 
 from clinex_edge.cli import options
 from clinex_edge.cli.messages import notice, progress, report
+from clinex_edge.cli.offline import GuardedCommand
 from clinex_edge.errors import InputError, OutputError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 INCOMPLETE = 3
 
 
-@click.command()
+@click.command(cls=GuardedCommand)
 @click.argument("paths", nargs=-1, required=True, metavar="PATH... [-]")
 @click.option("-m", "--model", metavar="NAME|FILE", help="Model that answers: a name of models.toml or a .gguf file.")
 @options.loading

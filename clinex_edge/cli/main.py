@@ -8,15 +8,18 @@ import click
 
 from clinex_edge import __version__
 from clinex_edge.cli.cache import cache
+from clinex_edge.cli.doctor import doctor
 from clinex_edge.cli.extract import extract
 from clinex_edge.cli.messages import report
+from clinex_edge.cli.models import models
+from clinex_edge.cli.offline import GuardedGroup
 from clinex_edge.cli.tasks import tasks
 from clinex_edge.cli.translate import translate
 from clinex_edge.cli.tune import tune
 from clinex_edge.errors import ClinexError
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=GuardedGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="clinex-edge")
 def cli() -> None:
     """Read patient calls and clinical notes on this machine: 13 yes/no answers with probabilities.
@@ -27,6 +30,7 @@ def cli() -> None:
       clinex-edge extract call.txt                 a table in a terminal, JSON Lines in a pipe
       clinex-edge extract *.txt --output out.csv --format csv
       clinex-edge translate call.txt               the English the extractor reads
+      clinex-edge models list                      larger models, and which are here
 
     \b
     Exit status: 0 every field answered, 1 error, 2 wrong usage, 3 some document not fully
@@ -36,9 +40,11 @@ def cli() -> None:
 
 cli.add_command(extract)
 cli.add_command(translate)
+cli.add_command(models)
 cli.add_command(tasks)
 cli.add_command(cache)
 cli.add_command(tune)
+cli.add_command(doctor)
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ def loading(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "-t",
             "--threads",
-            type=click.IntRange(min=1),
+            type=click.IntRange(1, 512),
             help="CPU threads.  [default: as tuned, else as in models.toml, else all cores]",
         ),
         click.option("--translator", metavar="NAME|FILE", help="Model that translates."),

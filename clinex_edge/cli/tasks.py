@@ -2,8 +2,10 @@
 
 import click
 
+from clinex_edge.cli.offline import GuardedGroup
 
-@click.group()
+
+@click.group(cls=GuardedGroup)
 def tasks() -> None:
     """List, print and check the tasks that documents are read for."""
 

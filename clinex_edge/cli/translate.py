@@ -7,9 +7,10 @@ import click
 
 from clinex_edge.cli import options
 from clinex_edge.cli.messages import notice, progress
+from clinex_edge.cli.offline import GuardedCommand
 
 
-@click.command()
+@click.command(cls=GuardedCommand)
 @click.argument("path", metavar="PATH|-")
 @options.loading
 @options.reading

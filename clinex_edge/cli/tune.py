@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from clinex_edge.cli.messages import notice
+from clinex_edge.cli.offline import GuardedCommand
 
 if TYPE_CHECKING:
     from clinex_edge.llama.tune import Trial
@@ -16,7 +17,7 @@ _TITLES = {
 }  # fmt: skip
 
 
-@click.command()
+@click.command(cls=GuardedCommand)
 @click.argument("model", required=False, metavar="[NAME|FILE]")
 @click.option("-c", "--ctx-size", type=click.IntRange(min=256), help="Context in tokens.  [default: the model's, up to 8192]")
 @click.option("-ngl", "--gpu-layers", default="auto", show_default=True, help="Layers on the GPU: a number, -1 for all, or auto.")
@@ -40,14 +41,17 @@ def tune(model: str | None, ctx_size: int | None, gpu_layers: str, seconds: floa
     from clinex_edge.models import tuned
     from clinex_edge.models.fingerprint import sha256_of
     from clinex_edge.models.registry import find
+    from clinex_edge.models.vetting import vet
 
     spec = find(model)
+    spec.require()
     sha256 = sha256_of(spec.path)
     try:
         if forget:
             done = "forgotten: the defaults are used" if tuned.forget(sha256) else "was not tuned on this machine"
             click.echo(f"{spec.name} {done}.", err=True)
             return
+        vet(spec, sha256)
         loaded = Model(spec.path, load_options(ctx_size or spec.ctx_size, None, gpu_layers))
         trials = []
         for trial in llama_tune.tune(loaded, seconds):

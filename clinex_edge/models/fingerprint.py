@@ -28,11 +28,17 @@ def sha256_of(path: Path) -> str:
                 return str(known[key][2])
         except (OSError, ValueError, KeyError, TypeError, IndexError):
             pass
+    digest = hash_file(path)
+    if state.st_size >= _REMEMBER_FROM:
+        with contextlib.suppress(OSError):  # a cache that cannot be written costs time only
+            write_private(memory, json.dumps({**known, key: [*stamp, digest]}))
+    return digest
+
+
+def hash_file(path: Path) -> str:
+    """Hex digest of a file's bytes, read now. Raises OSError."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(2**20):
             digest.update(chunk)
-    if state.st_size >= _REMEMBER_FROM:
-        with contextlib.suppress(OSError):  # a cache that cannot be written costs time only
-            write_private(memory, json.dumps({**known, key: [*stamp, digest.hexdigest()]}))
     return digest.hexdigest()

@@ -1,18 +1,32 @@
-"""Which models exist: `models.toml` of the project, then the user's own."""
+"""Which models exist: `models.toml` of the project, then the user's own, then what was added by `models add` or a bundle."""
 
-from dataclasses import dataclass
+import contextlib
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from clinex_edge import _toml, paths
 from clinex_edge.errors import ModelError, unknown_name
+from clinex_edge.models import store
 
 ROLES = ("translator", "extractor")
+MAX_THREADS = 512  # llama.cpp crashes with more
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file on the Hugging Face Hub at one commit; `size` in bytes and `sha256` as public sources state them."""
+
+    repo: str
+    file: str
+    revision: str = "main"
+    size: int | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Where a model lies and how it is asked."""
+    """Where a model lies and how it is asked. `facts` are for people: parameters, licence, published figures and the like."""
 
     name: str
     path: Path
@@ -22,6 +36,27 @@ class ModelSpec:
     ctx_size: int | None = None
     threads: int | None = None
     notice: str = ""
+    title: str = ""
+    sha256: str | None = None  # of the file, where it is known
+    source: Source | None = None
+    facts: dict[str, Any] | None = None
+
+    @property
+    def unconfirmed(self) -> tuple[str, ...]:
+        """Names of what no public document confirms."""
+        return tuple(map(str, (self.facts or {}).get("unconfirmed", ())))
+
+    def require(self) -> None:
+        """Raises ModelError, saying how to get it, where the file is not on this machine."""
+        if self.path.exists():
+            return
+        if self.source is None:
+            raise ModelError(f"There is no model file {self.path}.", "Check the path, or leave --model out.")
+        raise ModelError(
+            f"The model '{self.name}' is not on this machine (looked for {self.path}).",
+            f"With internet: clinex-edge models pull {self.name}. Without: clinex-edge models import BUNDLE, or "
+            f"clinex-edge models add FILE --name {self.name}",
+        )
 
 
 def find(name: str | None, role: str | None = None) -> ModelSpec:
@@ -44,11 +79,31 @@ def find(name: str | None, role: str | None = None) -> ModelSpec:
     raise error
 
 
+def known() -> list[ModelSpec]:
+    """All models, in the order of the registry. Raises ModelError for a broken registry."""
+    return list(_read()[0].values())
+
+
+def vouched() -> set[str]:
+    """The sha256 of every file that a `models.toml` states. Raises ModelError for a broken registry."""
+    return {spec.sha256 for spec in _registries()[0].values() if spec.sha256}
+
+
 def _with_role(specs: dict[str, ModelSpec], role: str) -> str:
     return ", ".join(s.name for s in specs.values() if role in s.roles)
 
 
 def _read() -> tuple[dict[str, ModelSpec], dict[str, str]]:
+    """The registries, and what is installed."""
+    specs, defaults = _registries()
+    for name, model in store.installed().items():
+        with contextlib.suppress(ValueError, TypeError):  # an entry that says nonsense is none; `models verify` tells
+            spec = specs.get(name) or parse(name, {**model.spec, "file": str(model.path)}, model.path.parent)
+            specs[name] = replace(spec, path=model.path, sha256=model.sha256)
+    return specs, defaults
+
+
+def _registries() -> tuple[dict[str, ModelSpec], dict[str, str]]:
     specs: dict[str, ModelSpec] = {}
     defaults: dict[str, str] = {}
     for path in (paths.builtin("models.toml"), paths.config_dir() / "models.toml"):
@@ -57,29 +112,49 @@ def _read() -> tuple[dict[str, ModelSpec], dict[str, str]]:
         try:
             data = _toml.loads(path.read_text(encoding="utf-8"))
             defaults |= dict(data.get("defaults", {}))
-            specs |= {name: _spec(path, name, row) for name, row in data.get("models", {}).items()}
+            specs |= {name: parse(name, row, path.parent) for name, row in data.get("models", {}).items()}
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise ModelError(f"{path} is broken: {error}.", "Compare it with the models.toml of the project.") from error
     return specs, defaults
 
 
-_KINDS: dict[str, type] = {"profile": str, "translation_profile": str, "ctx_size": int, "threads": int, "notice": str}
+_KINDS: dict[str, type] = {
+    "profile": str, "translation_profile": str, "ctx_size": int, "threads": int, "notice": str, "title": str, "sha256": str,
+}  # fmt: skip
+_SOURCE: dict[str, type] = {"repo": str, "revision": str, "size": int}
+FACTS: dict[str, type] = {
+    "parameters": str, "quantization": str, "context": int, "memory": int, "licence": str, "licence_url": str, "gated": bool,
+    "published": dict, "alternatives": list, "unconfirmed": list,
+}  # fmt: skip
 
 
-def _spec(registry: Path, name: str, row: dict[str, Any]) -> ModelSpec:
-    """Raises ValueError saying what is wrong in an entry."""
+def parse(name: str, row: dict[str, Any], folder: Path) -> ModelSpec:
+    """An entry of a registry that lies in `folder`. Raises ValueError saying what is wrong."""
+    if not store.is_name(name):
+        raise ValueError(f"models.{name}: a name is made of small letters, digits, dots, dashes and underscores")
     if not isinstance(row, dict) or not isinstance(row.get("file"), str):
         raise ValueError(f"models.{name} needs a 'file'")
     roles = row.get("roles", list(ROLES))
     if not isinstance(roles, list) or not roles or not set(roles) <= set(ROLES):
         raise ValueError(f"models.{name}.roles must be a list of {' and '.join(ROLES)}")
-    known = {key: row[key] for key in _KINDS if key in row}
-    for key, value in known.items():
-        if type(value) is not _KINDS[key] or (isinstance(value, int) and value < 1):
-            raise ValueError(f"models.{name}.{key} must be a {'number' if _KINDS[key] is int else 'text'}")
+    kinds = {**_KINDS, **_SOURCE, **FACTS}
+    for key, value in row.items():
+        if key in kinds and (type(value) is not kinds[key] or (type(value) is int and value < 1)):
+            words = {int: "number", str: "text", bool: "true or false", list: "list", dict: "table"}
+            raise ValueError(f"models.{name}.{key} must be a {words[kinds[key]]}")
+    if row.get("threads", 1) > MAX_THREADS:
+        raise ValueError(f"models.{name}.threads is at most {MAX_THREADS}")
+    asked = {key: row[key] for key in _KINDS if key in row}
+    if "sha256" in asked:
+        asked["sha256"] = asked["sha256"].lower()  # as Windows does not print it
+    facts = {key: row[key] for key in FACTS if key in row}
+    if "repo" in row:
+        source = Source(row["repo"], row["file"], row.get("revision", "main"), row.get("size"), asked.get("sha256"))
+        path = store.folder(name) / Path(row["file"]).name
+        return ModelSpec(name, path, tuple(roles), **asked, source=source, facts=facts)
     path = Path(row["file"]).expanduser()
     if not path.is_absolute():
-        beside = registry.parent / path.name  # in an installed package the model lies beside the registry
-        path = registry.parent / path
+        beside = folder / path.name  # in an installed package the model lies beside the registry
+        path = folder / path
         path = path if path.exists() or not beside.exists() else beside
-    return ModelSpec(name, path, tuple(roles), **known)
+    return ModelSpec(name, path, tuple(roles), **asked, facts=facts)

@@ -17,6 +17,7 @@ from clinex_edge.llama.prefixes import prefix_store
 from clinex_edge.models.fingerprint import sha256_of
 from clinex_edge.models.registry import ModelSpec, find
 from clinex_edge.models.tuned import remembered
+from clinex_edge.models.vetting import vet
 from clinex_edge.pipeline.extract import Extractor
 from clinex_edge.pipeline.record import Feature, Record
 from clinex_edge.pipeline.translate import TranslatedTurn, Translation, Translator
@@ -59,7 +60,7 @@ class Pipeline:
         self._models: dict[str, Model] = {}
         self._translation = load_translation(self.translator_spec.translation_profile) if translate else None
         self._needs: dict[str, int] = {}
-        self._described: dict[str, dict[str, str]] = {}
+        self._described: dict[str, dict[str, Any]] = {}
         self._past = Counters()  # of models that are gone
         self._translator: Translator | None = None
         self._extractors: dict[str, Extractor] = {}
@@ -181,10 +182,13 @@ class Pipeline:
             started = time.perf_counter()
             if self._models and self._needed(spec) > machine.free_memory():
                 self.close()
-            model = self._models[key] = Model(spec.path, self._load_options(spec))
+            spec.require()
             sha256 = sha256_of(spec.path)
+            vet(spec, sha256)
+            model = self._models[key] = Model(spec.path, self._load_options(spec))
             self._described[key] = {
                 "name": spec.name, "file": spec.path.name, "sha256": sha256, "quantization": model.header.quantization,
+                "settings": model.settings,
             }  # fmt: skip
             model.keep_prefixes(self._prefixes, sha256)
             self._load_seconds += time.perf_counter() - started
