@@ -52,6 +52,7 @@ def ready(machine_of, monkeypatch):
     machine_of(X86, X86_BUILD)
     monkeypatch.setattr(machine, "free_memory", lambda: 4 * 10**9)
     monkeypatch.setattr(checkup, "_total_memory", lambda: 8 * 10**9)
+    monkeypatch.setattr(checkup, "_busy", lambda: 0.0)
 
 
 @pytest.fixture
@@ -214,6 +215,12 @@ def test_the_probe_measures_what_is_here_and_only_that(capsys, ready):
     assert models[DEMO]["measured"] is True
     assert 0 < models[DEMO]["seconds_a_call"] < 20
     assert models["aya-expanse-8b"]["measured"] is False
+
+
+def test_a_busy_machine_is_told_where_it_is_measured(ready, monkeypatch):
+    monkeypatch.setattr(checkup, "_busy", lambda: 50.0)
+    assert examine(probe=True)["load"].state == "warning"
+    assert "load" not in examine()
 
 
 def test_the_probe_keeps_its_time(ready, added, monkeypatch):

@@ -26,6 +26,7 @@ from clinex_edge.offline import guarded
 State = Literal["ok", "note", "warning", "problem"]
 
 _PROBE = 20.0  # seconds for all models together
+_BUSY = 20  # percent of the processor
 _LITTLE_DISK = 1e9  # bytes
 # Measured on a 1.0 GB file in Q4_K_M with 2 cores and AVX-512.
 _SECONDS_A_GB, _CORES = 3.0, 2
@@ -142,6 +143,13 @@ def _total_memory() -> int:
     return int(psutil.virtual_memory().total)
 
 
+def _busy() -> float:
+    """Percent of the processor that other programs use at the moment."""
+    import psutil
+
+    return float(psutil.cpu_percent(0.5))
+
+
 def _disk() -> Finding:
     where = paths.data_dir()
     try:
@@ -163,7 +171,8 @@ def _folder(kind: str, path: Path) -> Finding:
     facts = {"path": str(path), "exists": exists, "writable": writable}
     if writable:
         return Finding(f"{kind} folder", "ok", str(path) if exists else f"{path} (made when it is needed)", facts=facts)
-    advice = f"Make {nearest} writable for this user, or choose other folders with CLINEX_HOME."
+    obstacle = f"Make {nearest} writable for this user" if nearest.is_dir() else f"Remove the file {nearest}"
+    advice = f"{obstacle}, or choose other folders with CLINEX_HOME."
     return Finding(f"{kind} folder", "warning", f"{path} cannot be {'written to' if exists else 'made'}", advice, facts)
 
 
@@ -178,6 +187,9 @@ def _models(probe: bool, verify: bool) -> Iterator[Finding]:
     except ClinexError as error:
         yield Finding("models", "problem", str(error), error.hint)
         return
+    if probe and (busy := _busy()) > _BUSY:
+        text = f"other programs use {busy:.0f} % of the processor: what is measured now comes out slower, often many times"
+        yield Finding("load", "warning", text, "Probe again while the machine does nothing else.", {"percent": busy})
     deadline = time.monotonic() + _PROBE
     to_measure = sum(spec.path.is_file() for spec in specs) if probe else 0
     estimates = False
