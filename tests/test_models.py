@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shutil
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -379,3 +380,30 @@ def test_an_added_model_is_used_by_its_name(registry, file):
 def test_an_unknown_name_is_a_usage_error():
     with pytest.raises(UsageError, match="There is no model 'gemma'"):
         find("gemma")
+
+
+def test_a_file_that_another_one_replaces_goes():
+    """An older file of another name, which nothing names any more."""
+    where = store.folder("x")
+    for name in ("old.gguf", "new.gguf"):
+        where.mkdir(parents=True, exist_ok=True)
+        (where / name).write_bytes(b"GGUF")
+        store.write(store.Installed("x", where / name, 4, "0" * 64))
+    assert sorted(path.name for path in where.iterdir()) == ["entry.json", "new.gguf"]
+
+
+def test_who_waits_for_another_process_is_told(monkeypatch):
+    told, free = threading.Event(), threading.Event()
+
+    def other():
+        with store.locked("x", told.set):
+            free.set()
+
+    monkeypatch.setattr(store, "_PATIENCE", 0.05)
+    waiting = threading.Thread(target=other)
+    with store.locked("x"):
+        waiting.start()
+        assert told.wait(10)
+        assert not free.is_set()
+    assert free.wait(10)
+    waiting.join()

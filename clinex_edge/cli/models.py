@@ -1,6 +1,7 @@
 """clinex-edge models: what there is, what it is, fetching, adding, checking and removing."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +103,7 @@ def pull(names: tuple[str, ...], revision: str | None, trust_hub: bool) -> None:
     for spec in specs:
         if spec.notice:
             notice(spec.notice)
-        model = fetch(spec, revision, trust_hub)
+        model = fetch(spec, revision, trust_hub, partial(notice, f"Another clinex-edge is at {spec.name}: waiting for it."))
         click.echo(f"{model.name}\t{model.path}\tsha256 {model.sha256}\tcommit {model.origin.get('revision', '?')}")
 
 

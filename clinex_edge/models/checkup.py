@@ -201,17 +201,10 @@ def _models(probe: bool, verify: bool) -> Iterator[Finding]:
             finding = _absent(spec, spec.name in defaults)
         estimates |= finding.facts.get("seconds_a_call") is not None and not finding.facts["measured"]
         yield finding
-    for name in _unreadable({spec.name for spec in specs}):
+    for name in store.lost({spec.name for spec in specs}):
         yield Finding(name, "warning", "its entry cannot be read", f"clinex-edge models rm {name}, then models pull, import or add.")
     if estimates:
         yield Finding("speed", "note", _RULE, "" if probe else "Measure the models that are here: clinex-edge doctor --probe")
-
-
-def _unreadable(known: set[str]) -> list[str]:
-    try:
-        return sorted(path.name for path in (paths.data_dir() / "models").iterdir() if store.stated(path.name) and path.name not in known)
-    except OSError:
-        return []
 
 
 def _present(spec: ModelSpec, verify: bool, budget: float | None) -> Finding:

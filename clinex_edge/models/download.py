@@ -8,7 +8,7 @@ import contextlib
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,17 +26,18 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG, err
 _CHUNK = 2**20  # bytes that arrive between two writes; a cut connection loses as many at most
 
 
-def pull(spec: ModelSpec, revision: str | None = None, trust_hub: bool = False) -> Installed:
+def pull(spec: ModelSpec, revision: str | None = None, trust_hub: bool = False, waiting: Callable[[], None] = lambda: None) -> Installed:
     """Fetch a model's file, check it against the size and sha256 that the Hub states, and install it.
 
     A file that was begun before is gone on with. Nothing happens where the model is installed at that commit. `trust_hub` accepts
-    a file other than the one that `models.toml` names. Raises HubError where the Hub cannot or will not send it, ModelError where
-    the bytes are wrong, and OutputError where they cannot be kept.
+    a file other than the one that `models.toml` names; `waiting` is called where another process is at the same model. Raises
+    HubError where the Hub cannot or will not send it, ModelError where the bytes are wrong, and OutputError where they cannot be
+    kept.
     """
     if spec.source is None:
         raise HubError(f"The registry names no place to fetch '{spec.name}' from.", "Add a file with: clinex-edge models add FILE")
     source = replace(spec.source, revision=revision or spec.source.revision)
-    with store.locked(spec.name):
+    with store.locked(spec.name, waiting):
         there = store.get(spec.name)
         state = _state(source)
         if there and there.sha256 == state.sha256 and there.path.is_file() and there.path.stat().st_size == state.size:

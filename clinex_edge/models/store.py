@@ -7,7 +7,7 @@ import contextlib
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")  # what Windows opens whatever the folder
 _ENTRY = "entry.json"
 _SCHEMA = 1
+_PATIENCE = 1.0  # seconds without a word
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,17 @@ def _read(entry: Path) -> Installed | None:
 
 
 def write(model: Installed) -> None:
-    """Make `model` an installed one. Its file lies in its folder or, added in place, elsewhere. Raises OutputError."""
+    """Make `model` an installed one, in place of an older one. Its file lies in its folder or, added in place, elsewhere.
+
+    Raises OutputError.
+    """
+    before = get(model.name)
     path = model.path.name if model.path.parent == folder(model.name) else str(model.path)
     text = json.dumps({"schema": _SCHEMA, **asdict(model), "path": path}, indent=1)
     with told(folder(model.name)):
         write_private(folder(model.name) / _ENTRY, text + "\n")
+        if before and before.path != model.path and before.path.parent == folder(model.name):
+            before.path.unlink(missing_ok=True)
 
 
 def remove(name: str) -> int:
@@ -102,14 +109,21 @@ def remove(name: str) -> int:
 
 
 @contextlib.contextmanager
-def locked(name: str) -> Iterator[None]:
-    """Wait until no other process changes this model, then keep others waiting. Raises OutputError."""
-    from filelock import FileLock
+def locked(name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Wait until no other process changes this model, then keep others waiting. `waiting` is called where it takes a while.
+
+    Raises OutputError.
+    """
+    from filelock import FileLock, Timeout
 
     with told(folder(name).parent):
         folder(name).parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder(name).parent / f".{name}.lock")
-        lock.acquire()
+        try:
+            lock.acquire(timeout=_PATIENCE)
+        except Timeout:
+            waiting()
+            lock.acquire()
     try:
         yield
     finally:
