@@ -1,6 +1,7 @@
 """Tuning: what is tried, what is kept, and that it is used."""
 
 import json
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -61,6 +62,12 @@ def test_weights_keep_the_files_order_where_that_is_faster(
 ) -> None:
     monkeypatch.setattr(machine, "build_info", lambda: features)
     assert machine.repacking_pays(quantization) is pays
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system binds no process to cores")
+def test_a_process_bound_to_one_core_counts_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3})
+    assert (machine.physical_cores(), machine.logical_cores()) == (1, 1)
 
 
 def test_the_time_given_is_kept(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,11 +13,13 @@ _GPU = 1  # enum ggml_backend_dev_type: a GPU with memory of its own
 
 
 def physical_cores() -> int:
-    return psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    """Cores that this process may use; those that share one count once."""
+    return min(psutil.cpu_count(logical=False) or logical_cores(), logical_cores())
 
 
 def logical_cores() -> int:
-    return os.cpu_count() or 1
+    """Threads that can run at once in this process."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def repacking_pays(quantization: str) -> bool:
