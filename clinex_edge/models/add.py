@@ -8,9 +8,8 @@ from clinex_edge.atomic import replaced_privately
 from clinex_edge.errors import OutputError, UsageError
 from clinex_edge.llama.gguf import read_header
 from clinex_edge.models import store
-from clinex_edge.models.download import entry_of
 from clinex_edge.models.fingerprint import hash_file
-from clinex_edge.models.registry import ModelSpec, known
+from clinex_edge.models.registry import ModelSpec, entry_of, known
 from clinex_edge.models.store import Installed
 
 

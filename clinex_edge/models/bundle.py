@@ -23,9 +23,8 @@ from clinex_edge import __version__, paths
 from clinex_edge.errors import BundleError, ModelError, OutputError, UsageError, unknown_name
 from clinex_edge.llama.gguf import read_header
 from clinex_edge.models import store, wheels
-from clinex_edge.models.download import entry_of
 from clinex_edge.models.fingerprint import hash_file
-from clinex_edge.models.registry import ModelSpec, find, parse
+from clinex_edge.models.registry import ModelSpec, entry_of, find, parse
 from clinex_edge.models.store import Installed
 
 PART_BYTES = 4_000_000_000  # FAT32 holds files of at most 4 GiB - 1
@@ -418,11 +417,7 @@ def _refuse_links(folder: Path) -> None:
 
 
 def _is_here(model: Packed) -> bool:
-    """Whether exactly this model is installed, as far as its entry and its file's size tell."""
-    there = store.get(model.name)
-    if there is None or there.sha256 != model.sha256:
-        return False
-    return there.path.is_file() and there.path.stat().st_size == model.size
+    return store.has(model.name, model.sha256, model.size)
 
 
 def _check_size(path: Path, part: Part) -> None:
@@ -503,7 +498,7 @@ def _place(folder: Path, model: Packed) -> None:
 
 
 def _draft(model: Packed) -> Path:
-    return store.folder(model.name) / f"{model.file}.{model.sha256[:12]}.part"
+    return store.draft(model.name, model.file, model.sha256)
 
 
 # --- bytes ---------------------------------------------------------------------------------------------------------

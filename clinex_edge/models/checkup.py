@@ -235,17 +235,14 @@ def _present(spec: ModelSpec, verify: bool, budget: float | None) -> Finding:
 
 def _check(spec: ModelSpec, verify: bool) -> str:
     """What was checked of a file. Raises ModelError where it is damaged or is not what was checked in, and OSError."""
-    installed, size = store.get(spec.name), spec.path.stat().st_size
-    if installed and size != installed.size:
-        again = f"Get it again: clinex-edge models rm {spec.name}, then models pull, import or add."
-        raise ModelError(f"{spec.path} has {size:,} bytes; {installed.size:,} were checked in.", again)
+    store.check_size(spec.name, spec.path)
     read_header(spec.path)
     if spec.sha256 is None:
         return "no sha256 known"
     if verify:
         store.check_bytes(spec.name, spec.path, spec.sha256)
         return "sha256 right"
-    return "size right" if installed else "whole"
+    return "size right" if store.get(spec.name) else "whole"
 
 
 def _absent(spec: ModelSpec, default: bool) -> Finding:

@@ -18,7 +18,7 @@ from clinex_edge.errors import HubError, ModelError, OutputError
 from clinex_edge.llama.gguf import read_header
 from clinex_edge.models import store
 from clinex_edge.models.fingerprint import hash_file
-from clinex_edge.models.registry import ModelSpec, Source
+from clinex_edge.models.registry import ModelSpec, Source, entry_of
 from clinex_edge.models.store import Installed
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -38,9 +38,8 @@ def pull(spec: ModelSpec, revision: str | None = None, trust_hub: bool = False, 
         raise HubError(f"The registry names no place to fetch '{spec.name}' from.", "Add a file with: clinex-edge models add FILE")
     source = replace(spec.source, revision=revision or spec.source.revision)
     with store.locked(spec.name, waiting):
-        there = store.get(spec.name)
         state = _state(source)
-        if there and there.sha256 == state.sha256 and there.path.is_file() and there.path.stat().st_size == state.size:
+        if (there := store.get(spec.name)) and store.has(spec.name, state.sha256, state.size):
             return there
         if source.sha256 not in (None, state.sha256) and not trust_hub and revision is None:
             raise HubError(
@@ -48,7 +47,7 @@ def pull(spec: ModelSpec, revision: str | None = None, trust_hub: bool = False, 
                 f"Nothing was fetched. If you trust the Hub more: clinex-edge models pull {spec.name} --trust-hub",
             )
         target = store.folder(spec.name) / Path(source.file).name
-        draft = target.with_name(f"{target.name}.{state.sha256[:12]}.part")
+        draft = store.draft(spec.name, target.name, state.sha256)
         begun = draft.stat().st_size if draft.exists() else 0
         store.need_space(target.parent, state.size - begun)
         _fetch(state, draft, source)
@@ -61,13 +60,6 @@ def pull(spec: ModelSpec, revision: str | None = None, trust_hub: bool = False, 
         model = Installed(spec.name, target, state.size, state.sha256, origin, entry_of(spec))
         store.write(model)
     return model
-
-
-def entry_of(spec: ModelSpec) -> dict[str, Any]:
-    """What an entry keeps of a model's registry row, so that it needs no registry later."""
-    kept = {key: getattr(spec, key) for key in ("profile", "translation_profile", "notice", "title") if getattr(spec, key)}
-    numbers = {key: getattr(spec, key) for key in ("ctx_size", "threads") if getattr(spec, key)}
-    return {"roles": list(spec.roles), **kept, **numbers, **(spec.facts or {})}
 
 
 @dataclass(frozen=True)

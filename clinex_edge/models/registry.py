@@ -158,3 +158,10 @@ def parse(name: str, row: dict[str, Any], folder: Path) -> ModelSpec:
         path = folder / path
         path = path if path.exists() or not beside.exists() else beside
     return ModelSpec(name, path, tuple(roles), **asked, facts=facts)
+
+
+def entry_of(spec: ModelSpec) -> dict[str, Any]:
+    """What an entry keeps of a model's registry row, so that it needs no registry later."""
+    kept = {key: getattr(spec, key) for key in ("profile", "translation_profile", "notice", "title") if getattr(spec, key)}
+    numbers = {key: getattr(spec, key) for key in ("ctx_size", "threads") if getattr(spec, key)}
+    return {"roles": list(spec.roles), **kept, **numbers, **(spec.facts or {})}

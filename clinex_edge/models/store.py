@@ -69,6 +69,17 @@ def get(name: str) -> Installed | None:
     return _read(folder(name) / _ENTRY) if is_name(name) else None
 
 
+def has(name: str, sha256: str, size: int) -> bool:
+    """Whether exactly this file is installed, as far as the entry and the file's size tell."""
+    model = get(name)
+    return model is not None and model.sha256 == sha256 and model.path.is_file() and model.path.stat().st_size == model.size == size
+
+
+def draft(name: str, file: str, sha256: str) -> Path:
+    """Where a file is put together before it is a model's; for other bytes it is another place."""
+    return folder(name) / f"{file}.{sha256[:12]}.part"
+
+
 def stated(name: str) -> bool:
     """Whether there is anything of a model: the start of a download, or one that was installed, even if it is damaged now."""
     return is_name(name) and folder(name).is_dir()
@@ -143,16 +154,24 @@ def need_space(where: Path, size: int) -> None:
 
 def check_bytes(name: str, path: Path, sha256: str) -> None:
     """Raises ModelError, saying what differs, where a model's bytes are not those that were checked once."""
-    again = f"Get it again: clinex-edge models rm {name}, then models pull, import or add."
-    model = get(name)
-    if model and (size := path.stat().st_size) != model.size:
-        raise ModelError(f"{path} has {size:,} bytes; {model.size:,} were checked in.", again)
+    check_size(name, path)
     try:
         digest = hash_file(path)
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}.", "Check its permissions and the disk.") from error
     if digest != sha256:
-        raise ModelError(f"{path} has sha256 {digest}; it should have {sha256}.", again)
+        raise ModelError(f"{path} has sha256 {digest}; it should have {sha256}.", _get_again(name))
+
+
+def check_size(name: str, path: Path) -> None:
+    """Raises ModelError where a model's file has another size than when it was checked in, and OSError."""
+    model = get(name)
+    if model and (size := path.stat().st_size) != model.size:
+        raise ModelError(f"{path} has {size:,} bytes; {model.size:,} were checked in.", _get_again(name))
+
+
+def _get_again(name: str) -> str:
+    return f"Get it again: clinex-edge models rm {name}, then models pull, import or add."
 
 
 @contextlib.contextmanager
