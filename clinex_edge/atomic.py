@@ -4,8 +4,9 @@ import errno
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_private(path: Path, text: str) -> None:
@@ -31,6 +32,44 @@ def replaced_privately(path: Path) -> Iterator[Path]:
         with draft.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(draft, target)
+        sync_folder(target.parent)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+def append_durably(file: BinaryIO, at: int, data: bytes) -> None:
+    """Write `data` at `at`, the end of an unbuffered file, and wait until it is on the disk.
+
+    What a failed attempt left behind `at` goes first. Raises OSError; the file then ends at `at`, as soon as the disk lets it.
+    """
+    try:
+        file.truncate(at)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[file.write(rest) :]
+        os.fsync(file.fileno())
+    except OSError:
+        with suppress(OSError):
+            file.truncate(at)
+        raise
+
+
+def open_private(path: Path) -> BinaryIO:
+    """Open a file (mode 600, made where there is none) for reading and appending, unbuffered. Raises OSError."""
+    is_new = not path.exists()
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+    file = os.fdopen(os.open(path, flags, 0o600), "r+b", buffering=0)
+    if is_new:
+        sync_folder(path.parent)
+    return file
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, where the system can tell."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

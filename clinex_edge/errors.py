@@ -28,6 +28,10 @@ class OutputError(ClinexError):
     """A result cannot be written; what stood there before is untouched."""
 
 
+class RunError(ClinexError):
+    """A run's folder is in use, holds another run, or was changed from outside."""
+
+
 class TaskError(ClinexError):
     """A task or prompt file is wrong."""
 

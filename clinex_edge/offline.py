@@ -28,7 +28,29 @@ class _Guard:
     refusal: OfflineError | None = None  # the first one: a package may swallow it
 
 
+@dataclass(frozen=True)
+class _Peer:
+    """One port of one host, under the addresses that its name had when it was looked up."""
+
+    host: str
+    port: int
+    addresses: frozenset[str] = frozenset()
+
+    def is_meant(self, event: str, args: tuple[Any, ...]) -> bool:
+        """Whether an audit event belongs to a connection to it, or to the look-up of its name."""
+        import socket
+
+        if event == "socket.__new__":
+            return args[1] in (socket.AF_INET, socket.AF_INET6) and args[2] == socket.SOCK_STREAM
+        if event == "socket.connect":
+            return args[1][0] in self.addresses and args[1][1] == self.port
+        if event == "socket.sendmsg":
+            return args[1] is None  # to where it is connected
+        return event == "socket.getaddrinfo" and args[0] in (self.host, *self.addresses)
+
+
 _armed: list[_Guard] = []
+_peers: list[_Peer] = []
 
 
 @contextmanager
@@ -63,6 +85,23 @@ def guarded(loopback: bool = False) -> Iterator[None]:
         raise guard.refusal
 
 
+@contextmanager
+def reaching(host: str, port: int) -> Iterator[None]:
+    """Let connections to this port of this host, and to nothing else, through every guard inside the block.
+
+    The name is looked up once, here: what else it may stand for later is refused. Raises OSError where it is not known.
+    """
+    import socket
+
+    _peers.append(_Peer(host, port))
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        _peers[-1] = _Peer(host, port, frozenset(str(address[0]) for *_, address in found))
+        yield
+    finally:
+        _peers.pop()
+
+
 def arm() -> None:
     """Refuse as `guarded` does until the process ends; for what packages do at its exit. Nothing undoes it."""
     _install()
@@ -77,7 +116,7 @@ def _install() -> None:
 def _hook(event: str, args: tuple[Any, ...]) -> None:
     if not event.startswith("socket.") or not _armed:
         return
-    if _reaches_out(event, args, all(guard.loopback for guard in _armed)):
+    if _reaches_out(event, args, all(guard.loopback for guard in _armed)) and not any(peer.is_meant(event, args) for peer in _peers):
         error = _refusal(_culprit())
         _armed[-1].refusal = _armed[-1].refusal or error  # only the innermost reports it
         raise error

@@ -93,8 +93,7 @@ def test_a_missing_file_is_named_with_the_current_folder(capsys, tmp_path, monke
 
 
 def test_a_folder_is_refused_and_its_files_suggested(capsys, tmp_path):
-    for command in ("extract", "translate"):
-        says(run(capsys, command, f"{tmp_path}/"), 1, "is a folder", f"clinex-edge extract {tmp_path}/*.txt")
+    says(run(capsys, "translate", f"{tmp_path}/"), 1, "is a folder", f"clinex-edge extract {tmp_path}/*.txt")
 
 
 def test_a_file_below_a_file_is_refused(capsys, call):
@@ -198,7 +197,7 @@ def test_a_name_near_to_nothing_lists_what_is_known(capsys, call):
     [
         (["extract"], "Missing argument"),
         (["extract", "CALL", "--format", "cvs"], "'jsonl'"),
-        (["extract", "CALL", "--format", "table", "--output", "out.txt"], "Use --format json, jsonl or csv"),
+        (["extract", "CALL", "--format", "table", "--output", "out.txt"], "Use --format json, jsonl, csv, xlsx or parquet"),
         (["extract", "CALL", "--ctx-size", "0"], "--ctx-size"),
         (["extract", "CALL", "--ctx-size", "many"], "--ctx-size"),
         (["extract", "CALL", "--threads", "0"], "--threads"),
@@ -464,10 +463,10 @@ def test_a_full_disk_leaves_the_old_file_and_no_draft(call, tmp_path):
 
 
 def test_an_internal_error_does_not_quote_the_document(capsys, call, monkeypatch):
-    def fail(self, documents):
-        raise RuntimeError(f"cannot handle {documents[0].text}")
+    def fail(self, batches):
+        raise RuntimeError(f"cannot handle {batches[0][0].text}")
 
-    monkeypatch.setattr(Pipeline, "_extract_batch", fail)
+    monkeypatch.setattr(Pipeline, "extract_batches", fail)
     done = run(capsys, "extract", call)
     assert done.status == 1 and done.stdout == ""
     assert "Internal error (RuntimeError). CLINEX_DEBUG=1 shows where." in done.stderr

@@ -536,7 +536,7 @@ def test_wheels_are_made_listed_and_checked(tmp_path, moved, pip):
     folder = tmp_path / "b"
     export(["clinex-demo"], folder, with_wheels=True)
     project = str(Path(bundle.__file__).parents[2])
-    assert pip.calls == [[sys.executable, "-m", "pip", "wheel", "--wheel-dir", str(folder / "wheels.part"), project]]
+    assert pip.calls == [[sys.executable, "-m", "pip", "wheel", "--wheel-dir", str(folder / "wheels.part"), f"{project}[files]"]]
     listed = manifest(folder)["wheels"]
     assert [wheel["name"] for wheel in listed] == sorted(path.name for path in (folder / "wheels").iterdir())
     assert not (folder / "wheels.part").exists()
@@ -551,7 +551,7 @@ def test_wheels_are_made_listed_and_checked(tmp_path, moved, pip):
 def test_an_installed_clinex_edge_is_asked_of_the_index(tmp_path, monkeypatch, pip):
     monkeypatch.setattr(wheels, "__file__", str(tmp_path / "site-packages" / "clinex_edge" / "models" / "wheels.py"))
     wheels.make(tmp_path / "wheels")
-    assert re.fullmatch(r"clinex-edge==\d+\.\d+\.\d+\S*", pip.calls[0][-1])
+    assert re.fullmatch(r"clinex-edge\[files\]==\d+\.\d+\.\d+\S*", pip.calls[0][-1])
 
 
 def test_a_failing_pip_is_told(tmp_path, pip):
@@ -567,7 +567,7 @@ def test_the_wheels_install_without_an_index(tmp_path):
     wheels.make(tmp_path / "wheels")
     assert sum(path.stat().st_size for path in (tmp_path / "wheels").iterdir()) < wheels.BYTES
     options = ["--no-index", "--find-links", str(tmp_path / "wheels"), "--target", str(tmp_path / "there")]
-    subprocess.run([sys.executable, "-m", "pip", "install", *options, "clinex-edge"], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", *options, "clinex-edge[files]"], check=True)
     environ = {**environment(), "PYTHONPATH": str(tmp_path / "there")}
     done = subprocess.run([sys.executable, "-m", "clinex_edge", "--version"], env=environ, cwd=tmp_path, capture_output=True, check=True)
     assert b"clinex-edge, version" in done.stdout

@@ -21,7 +21,7 @@ from cli_runner import ROOT, command, environment, run, spawn
 from clinex_edge.files.read import read_document
 from clinex_edge.llama.model import Model
 from clinex_edge.models.registry import find
-from clinex_edge.pipeline.pipeline import Pipeline
+from clinex_edge.pipeline.pipeline import BATCH, Pipeline
 from clinex_edge.tasks import load_task
 
 EXAMPLES = ROOT / "examples"
@@ -209,7 +209,8 @@ def test_csv_has_one_row_a_document_and_two_columns_a_field(capsys, call):
     done = run(capsys, "extract", call, "--format", "csv")
     assert done.status == 0
     head, row = csv.reader(io.StringIO(done.stdout, newline=""))
-    assert head == ["id", "source", "language", "status", "error", "doubtful_turns", *(c for f in FEATURES for c in (f, f"p_{f}"))]
+    before = ["id", "source", "language", "status", "error", "unanswered", "doubtful_turns"]
+    assert head == [*before, *(c for f in FEATURES for c in (f, f"p_{f}")), "task", "document_sha256"]
     cells = dict(zip(head, row, strict=True))
     assert [cells[k] for k in ("id", "source", "language", "status", "error")] == ["call", "call.fa.txt", "fa", "complete", ""]
     for name, feature in record["features"].items():
@@ -425,7 +426,7 @@ def test_an_interruption_leaves_the_old_output_whole_and_nothing_beside_it(capsy
     translate = Pipeline._translate
 
     def stop_at_the_second(self, documents):
-        if documents[0].id == "second":
+        if "second" in [document.id for document in documents]:
             raise KeyboardInterrupt
         return translate(self, documents)
 
@@ -441,12 +442,13 @@ def test_an_interruption_leaves_the_old_output_whole_and_nothing_beside_it(capsy
 def test_ctrl_c_ends_the_process_with_130_after_whole_lines_only(call, tmp_path):
     waiting = tmp_path / "pipe.txt"
     os.mkfifo(waiting)  # opening it waits for a writer that never comes
-    process = subprocess.Popen(command("extract", call, waiting), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
-    first = process.stdout.readline()
+    batch = [call] * BATCH
+    process = subprocess.Popen(command("extract", *batch, waiting), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
+    lines = [process.stdout.readline() for _ in batch]
     process.send_signal(signal.SIGINT)
     rest, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert json.loads(first)["id"] == "call" and rest == b""
+    assert len({json.loads(line)["id"] for line in lines}) == BATCH and rest == b""
     assert stderr.decode().endswith("Interrupted.\n") and b"Traceback" not in stderr
 
 

@@ -16,7 +16,7 @@ from cli_runner import ROOT, command, environment, spawn
 from clinex_edge.cli.main import cli
 from clinex_edge.cli.offline import GuardedCommand
 from clinex_edge.errors import ModelError, OfflineError
-from clinex_edge.offline import guarded
+from clinex_edge.offline import guarded, reaching
 
 CALL = ROOT / "examples" / "call-02.en.txt"
 PERSIAN = ROOT / "examples" / "call-01.fa.txt"
@@ -128,6 +128,61 @@ def test_loopback_is_this_machine_only(sockets):
 def test_loopback_inside_a_strict_guard_is_refused():
     with pytest.raises(OfflineError), guarded(), guarded(loopback=True):
         socket.create_server(("127.0.0.1", 0))
+
+
+@pytest.fixture
+def listening():
+    """The port of a server on this machine."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_one_port_of_one_host_can_be_reached_under_the_guard(listening):
+    with guarded(), reaching("localhost", listening):
+        for host in ("localhost", "127.0.0.1"):
+            with socket.create_connection((host, listening), timeout=5) as connection:
+                connection.sendall(b"1")
+                if hasattr(connection, "sendmsg"):
+                    connection.sendmsg([b"2"])
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        *(ATTEMPTS[name] for name in ("a datagram socket", "a server", "a connection", "a lookup", "a lookup of a service")),
+        lambda: socket.create_connection(("127.0.0.1", 9), timeout=1),
+        lambda: socket.create_connection(("127.0.0.2", 443), timeout=1),
+        lambda: socket.socket().connect((NOWHERE, 443)),
+    ],
+)
+def test_nothing_else_can_be_reached(attempt, listening):
+    with pytest.raises(OfflineError), guarded(), reaching("127.0.0.1", listening):
+        attempt()
+
+
+def test_what_a_package_tries_besides_is_reported_at_the_end(listening):
+    with pytest.raises(OfflineError, match="test_offline"), guarded(), reaching("127.0.0.1", listening):
+        swallow()
+
+
+def test_nothing_can_be_reached_afterwards(listening):
+    with pytest.raises(OfflineError), guarded():
+        with reaching("127.0.0.1", listening):
+            pass
+        socket.create_connection(("127.0.0.1", listening), timeout=1)
+
+
+def test_a_name_leads_to_where_it_led_at_first(listening, monkeypatch):
+    looked_up = socket.getaddrinfo
+    with pytest.raises(OfflineError), guarded(), reaching("localhost", listening):
+        moved = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (NOWHERE, listening))]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: looked_up(*args, **kwargs) and moved)
+        socket.create_connection(("localhost", listening), timeout=1)
+
+
+def test_an_unknown_host_is_no_refusal():
+    with guarded(), pytest.raises(OSError), reaching("nobody.invalid", 8786):
+        pass
 
 
 def swallow():

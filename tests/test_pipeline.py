@@ -1,12 +1,18 @@
 """Documents to records through the public API, on the embedded model."""
 
+import json
 import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import clinex_edge
-from clinex_edge.decoding import Decision
+from clinex_edge.decoding import DECODERS, Decision
 from clinex_edge.documents import Document
 from clinex_edge.errors import InputError, NotEnoughMemoryError
 from clinex_edge.llama.model import LoadOptions, Model
@@ -14,7 +20,9 @@ from clinex_edge.models.registry import find
 from clinex_edge.paths import config_dir
 from clinex_edge.pipeline.extract import Extractor, _any
 from clinex_edge.pipeline.pipeline import Pipeline
+from clinex_edge.pipeline.record import Record
 from clinex_edge.tasks import load_task
+from tests.cli_runner import ROOT, environment
 
 CALL = "پرستار: تب داره؟\nهمراه: نه، تب نداره.\nپرستار: درد چی؟\nهمراه: بله، از دیشب خیلی درد داره."
 
@@ -41,15 +49,85 @@ def test_persian_can_be_read_directly() -> None:
     assert record.provenance["profile"] == "compact.fa"
 
 
+def untimed(records: Iterable[Record]) -> list[dict[str, Any]]:
+    """What must be the same in every run."""
+    rows = []
+    for record in records:
+        row = {key: value for key, value in record.to_dict().items() if key != "timings"}
+        rows.append(row | {"logprobs": [turn.mean_logprob for turn in record.translation]})
+    return rows
+
+
+def calls(count: int) -> list[Document]:
+    """Hand-written calls, every fourth of them in English."""
+    rows = map(json.loads, (ROOT / "benchmarks/corpus/handwritten.jsonl").read_text(encoding="utf-8").splitlines()[:count])
+    return [Document.from_text(row["en" if number % 4 == 3 else "fa"], id=str(number)) for number, row in enumerate(rows)]
+
+
 def test_a_record_is_the_same_whatever_was_read_before(pipeline: Pipeline) -> None:
-    other = "همراه: سلام، بابام شیش روزه شکمش کار نکرده و حالت تهوع داره."
-    first = pipeline.extract(CALL)
-    pipeline.extract(other)
-    again = pipeline.extract(CALL)
-    assert [t.text for t in first.translation] == [t.text for t in again.translation]
-    for name, feature in first.features.items():
-        assert feature.value == again.features[name].value
-        assert feature.p_yes == pytest.approx(again.features[name].p_yes, abs=0.02)
+    batches = [calls(6)[first : first + 2] for first in (0, 2, 4)]
+    expected = [untimed(pipeline.extract_batches([batch])) for batch in batches]
+    pipeline.extract(CALL)
+    backwards = [untimed(pipeline.extract_batches([batch])) for batch in reversed(batches)]
+    assert backwards == expected[::-1]
+    assert untimed(pipeline.extract_batches(batches)) == [row for rows in expected for row in rows]
+
+
+@pytest.mark.parametrize(("decoder", "translate"), [*((decoder, True) for decoder in DECODERS), ("joint", False)])
+def test_a_record_is_the_same_in_every_process(decoder: str, translate: bool) -> None:
+    code = (
+        "import json, sys; from tests.test_pipeline import LoadOptions, Pipeline, calls, untimed\n"
+        "with Pipeline(decoder=sys.argv[1], translate=bool(int(sys.argv[2])), options=LoadOptions(threads=1)) as pipeline:\n"
+        "    batches = [calls(6)[:3], calls(6)[3:]][int(sys.argv[3]):]\n"
+        "    print(json.dumps([untimed(pipeline.extract_batches([batch])) for batch in batches]))\n"
+    )
+
+    def run(first: int) -> list[Any]:
+        command = [sys.executable, "-c", code, decoder, str(int(translate)), str(first)]
+        return json.loads(subprocess.run(command, env=environment(), cwd=ROOT, capture_output=True, check=True).stdout)
+
+    whole, resumed = run(0), run(1)
+    assert len(whole) == 2
+    assert resumed == whole[1:]
+
+
+def test_documents_of_several_batches_come_in_order(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clinex_edge.pipeline.pipeline.BATCH", 2)
+    documents = calls(5)
+    records = list(pipeline.extract_all(documents))
+    assert [record.id for record in records] == [document.id for document in documents]
+    assert untimed(records) == untimed(pipeline.extract_batches([documents[:2], documents[2:4], documents[4:]]))
+    assert list(pipeline.extract_all([])) == []
+
+
+def test_one_that_cannot_be_read_stops_no_other_of_its_batch() -> None:
+    long = "Son: Hello.\nSon: " + "he has pain and fever and " * 40
+    foreign = "همراه: " + "تب دارد و " * 150
+    with Pipeline(options=LoadOptions(ctx_size=256, threads=1)) as pipeline:
+        records = list(pipeline.extract_all(["Son: He has a lot of pain.", long, foreign, CALL]))
+    assert [record.status for record in records] == ["complete", "partial", "partial", "complete"]
+    assert "Turn 2" in (records[1].features["pain"].reason or "")
+    assert "translator" in (records[2].features["pain"].reason or "")
+
+
+def test_documents_that_are_computed_together_share_the_time(pipeline: Pipeline) -> None:
+    pipeline.extract(CALL)
+    batch = calls(4)
+    started = time.perf_counter()
+    records = list(pipeline.extract_batches([batch]))
+    taken = time.perf_counter() - started
+    spent = sum(record.timings["translate_s"] + record.timings["extract_s"] for record in records)
+    assert 0.8 * taken < spent <= taken + 0.001
+    assert [record.timings["translate_s"] > 0 for record in records] == [True, True, True, False]
+
+
+def test_loading_is_told_before_it_begins() -> None:
+    told: list[tuple[str, int, int]] = []
+    with Pipeline(options=LoadOptions(threads=1), progress=lambda *step: told.append(step)) as pipeline:
+        pipeline.extract(CALL)
+    assert told[0] == ("loading", 0, 0)
+    assert [step for step in told if step[0] == "translating"] == [("translating", done, 4) for done in range(1, 5)]
+    assert [step for step in told if step[0] == "extracting"] == [("extracting", done, 3) for done in range(1, 4)]
 
 
 def test_shared_prompt_tokens_are_not_computed_again(pipeline: Pipeline) -> None:
@@ -129,7 +207,7 @@ def test_a_small_context_reads_more_windows_and_finds_the_same_symptom() -> None
         turns = [turn.for_model for turn in Document.from_text(text).turns]
         for p in (wide, narrow):
             extractor = Extractor(p._model(p.extractor_spec), task, "compact", "en", "joint")
-            assert extractor(turns).decisions["pain"].yes
+            assert extractor([turns])[0].decisions["pain"].yes
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,14 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import click
 
-from benchmarks.speed import cold, report
+from benchmarks.speed import cold, report, together
 from benchmarks.speed.shapes import SHAPES, shape_file, source_folder
 from benchmarks.speed.source import build_server, llama_cpp_source
 from benchmarks.speed.timing import Sample
@@ -33,7 +34,10 @@ from clinex_edge.atomic import replaced_privately, write_private
 from clinex_edge.llama import machine
 from clinex_edge.llama.batching import PARALLEL
 from clinex_edge.llama.model import LoadOptions, Tuning
+from clinex_edge.pipeline.pipeline import BATCH
 
+PARTS = ("alone", "batch")
+MANY = {"qwen2.5-1.5b": together.answers, report.TRANSLATOR: together.translations}
 Measured = tuple[dict[str, list[Sample]], dict[str, int], list[float]]  # samples, canonical tokens, bytes of memory over
 
 
@@ -85,7 +89,7 @@ def translation(shape: str, path: Path, rounds: int, options: LoadOptions) -> Me
     for number, call in enumerate(persian_calls(rounds)):
         turns = [turn.fa for turn in call.turns]
         for name, way, parallel in (("translation_parallel", together, PARALLEL), ("translation_serial", alone, 1)):
-            samples[name].append(way.run(way.jobs(turns), parallel))
+            samples[name].append(way.run([way.jobs(turns)], parallel))
         click.echo(f"{shape}: translation, round {number + 1} of {rounds}", err=True)
     together.model.close()
     alone.model.close()
@@ -120,6 +124,7 @@ def private_home() -> Iterator[None]:
 
 @click.command(help=__doc__)
 @click.option("--shapes", "names", default=f"{','.join(report.EXTRACTORS)},{report.TRANSLATOR}", show_default=True, help="Names, by comma.")
+@click.option("--only", type=click.Choice(PARTS), help="Measure documents alone, or a batch of them against one by one.  [default: both]")
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Documents a way.")
 @click.option("--threads", type=click.IntRange(min=1), default=os.cpu_count(), show_default=True, help="CPU threads.")
 @click.option("-ngl", "--gpu-layers", default=0, show_default=True, help="Layers on the GPU; -1 for all.")
@@ -128,7 +133,15 @@ def private_home() -> Iterator[None]:
 @click.option("--server", help="Program llama-server, or 'build' to build it from the source distribution.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), default="benchmarks/results/speed.json", show_default=True)
 def main(
-    names: str, rounds: int, threads: int, gpu_layers: int, models: Path | None, source: Path | None, server: str | None, out: Path
+    names: str,
+    only: str | None,
+    rounds: int,
+    threads: int,
+    gpu_layers: int,
+    models: Path | None,
+    source: Path | None,
+    server: str | None,
+    out: Path,
 ) -> None:
     shapes = names.split(",")
     if unknown := set(shapes) - set(SHAPES):
@@ -140,27 +153,42 @@ def main(
     result = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
     files = {shape: shape_file(shape, models or paths.cache_dir() / "speed", llama_cpp_folder) for shape in shapes}
     options = LoadOptions(CONTEXT, threads, gpu_layers)
-    for shape, path in files.items():
+    parts = (only,) if only else PARTS
+    for shape, path in files.items() if "alone" in parts else ():
+        stopped = {"turns": TURNS, "tokens a turn": TURN_TOKENS} if shape == report.TRANSLATOR else {"tokens generated at most": STEPS}
         with private_home():
             if shape == report.TRANSLATOR:
-                samples, canonical, memory_over = translation(shape, path, rounds, options)
+                measured = translation(shape, path, rounds, options)
             else:
-                samples, canonical, memory_over = extraction(shape, path, rounds, options, program)
-        stopped = {"turns": TURNS, "tokens a turn": TURN_TOKENS} if shape == report.TRANSLATOR else {"tokens generated at most": STEPS}
-        settings = {"rounds": rounds, "threads": threads, "gpu layers": gpu_layers, "context": CONTEXT, **stopped}
-        run = {
-            "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
-            "settings": settings,
-            "canonical": canonical,
-            "memory_over_bytes": memory_over,
-            "seconds": report.seconds(samples, canonical),
-            "samples": {way: [asdict(sample) for sample in values] for way, values in samples.items()},
-        }
-        ratios = {shape: report.ratios(samples, canonical, memory_over)}
-        new = {"machine": machine.description(), "versions": versions(), "shapes": {shape: run}, "ratios": ratios}
-        result = report.merged(result, new)
+                measured = extraction(shape, path, rounds, options, program)
+        result = add(
+            result, shape, measured, {"rounds": rounds, "threads": threads, "gpu layers": gpu_layers, "context": CONTEXT, **stopped}
+        )
+        write(result, out)
+    batched = {"embedded model": together.pipeline} | {shape: partial(way, files[shape]) for shape, way in MANY.items() if shape in files}
+    for shape, measure_many in batched.items() if "batch" in parts else ():
+        with private_home():
+            samples = measure_many(rounds, options)
+        settings = {"rounds": rounds, "threads": threads, "gpu layers": gpu_layers, "documents together": BATCH}
+        result = add(result, f"{shape}, many documents", (samples, {}, []), settings)
         write(result, out)
     click.echo(report.markdown(result))
+
+
+def add(result: dict[str, Any], shape: str, measured: Measured, settings: dict[str, Any]) -> dict[str, Any]:
+    """`result` with what was measured of a shape."""
+    samples, canonical, memory_over = measured
+    run = {
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        "settings": settings,
+        "canonical": canonical,
+        "memory_over_bytes": memory_over,
+        "seconds": report.seconds(samples, canonical),
+        "samples": {way: [asdict(sample) for sample in values] for way, values in samples.items()},
+    }
+    ratios = {shape: report.ratios(samples, canonical, memory_over)}
+    new = {"machine": machine.description(), "versions": versions(), "shapes": {shape: run}, "ratios": ratios}
+    return report.merged(result, new)
 
 
 if __name__ == "__main__":

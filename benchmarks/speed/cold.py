@@ -33,7 +33,7 @@ def _child(way: str, path: Path, options: LoadOptions, lines: list[str]) -> Samp
     if way == "schema":
         return Naive(path, options, Workload()).answer("schema", lines)
     decoders.MAX_FREE_TOKENS = STEPS + 1
-    with right_answers(Workload().template), Pipeline(str(path), decoder=way, options=options) as pipeline:
+    with right_answers(), Pipeline(str(path), decoder=way, options=options) as pipeline:
         return measure(lambda: pipeline.extract("\n".join(lines)))
 
 

@@ -17,10 +17,11 @@ import numpy as np
 
 from benchmarks.speed.ways import load
 from benchmarks.speed.workload import CONTEXT, Workload, documents
-from clinex_edge.decoding import compile_tokens, room_for
+from clinex_edge.decoding import compile_tokens
 from clinex_edge.decoding.decision import decide
 from clinex_edge.decoding.decoders import written
 from clinex_edge.decoding.template import TokenSlot
+from clinex_edge.llama.branches import Branch
 from clinex_edge.llama.model import LoadOptions, Logits, Model, common_length, constant_prefix
 
 Judge = Callable[[TokenSlot, Logits], bool]  # whether a slot is yes
@@ -42,18 +43,19 @@ VARIANTS = {
 
 
 def guessing(model: Model, prompt: Sequence[int], slots: Sequence[TokenSlot], variant: Variant, is_yes: Judge) -> list[bool]:
-    """The decisions of `joint`. Raises ContextError where prompt and answer do not fit."""
-    model.begin(prompt, room_for(slots))
+    """The decisions of `joint`."""
     guesses = [False] * len(slots)
     done = 0
-    while done < len(slots):
-        answer, ends = written(slots[: done + variant.ahead + 1], guesses)
-        rows = model.score(prompt, answer, ends[done:])
-        said = [is_yes(slot, row) for slot, row in zip(slots[done:], rows, strict=False)]
-        final = common_length([said, guesses[done:]]) + 1
-        guessed = said if variant.kept else said[:final]
-        guesses[done : done + len(guessed)] = guessed
-        done += min(final, len(said))
+    with model.branches(1) as (sequence,):
+        branch = Branch(model, sequence, prompt)
+        while done < len(slots):
+            answer, ends = written(slots[: done + variant.ahead + 1], guesses)
+            rows = model.compute([branch.run(answer, ends[done:])])
+            said = [is_yes(slot, row) for slot, row in zip(slots[done:], rows, strict=False)]
+            final = common_length([said, guesses[done:]]) + 1
+            guessed = said if variant.kept else said[:final]
+            guesses[done : done + len(guessed)] = guessed
+            done += min(final, len(said))
     return guesses
 
 
@@ -81,13 +83,12 @@ def main(path: Path, threads: int | None, rounds: int) -> None:
 
     prompts = [prompt("\n".join(lines)) for lines in documents(rounds, model.tokenize)]
     prefix = constant_prefix(prompt)
-    model.prefill(prefix)
+    model.hold(prefix)
     counts = (0, 1, 2, 4)
     click.echo("\t".join(["seconds", *(f"{count} yes" for count in counts)]))
     seconds: dict[tuple[str, int], list[float]] = {(name, count): [] for name in VARIANTS for count in counts}
     for tokens in prompts:
         for (name, count), values in seconds.items():
-            model.rewind(len(prefix))
             started = time.perf_counter()
             guessing(model, tokens, slots, VARIANTS[name], spread(count, slots))
             values.append(time.perf_counter() - started)

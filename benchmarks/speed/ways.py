@@ -6,7 +6,8 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,17 +16,16 @@ import llama_cpp
 
 from benchmarks.speed.timing import Sample, measure
 from benchmarks.speed.workload import STEPS, YES, Workload
-from clinex_edge.decoding import DECODERS, Template, compile_tokens, decoders
+from clinex_edge.decoding import DECODERS, Decision, compile_tokens, decoders
 from clinex_edge.decoding.decoders import written
-from clinex_edge.decoding.template import TokenSlot
-from clinex_edge.llama.batching import Job, generate
-from clinex_edge.llama.model import Entry, LoadOptions, Logits, Model
+from clinex_edge.llama.batching import PARALLEL, Job, generate
+from clinex_edge.llama.model import Entry, LoadOptions, Model
 from clinex_edge.llama.prefixes import prefix_store
 from clinex_edge.pipeline.extract import Extractor
 from clinex_edge.pipeline.translate import Translator
 from clinex_edge.tasks import load_translation
 
-TURN_TOKENS = 24  # of a translated turn; random weights never end one
+TURN_TOKENS = 24  # of a translated turn
 
 
 def load(path: Path, options: LoadOptions) -> Model:
@@ -42,11 +42,12 @@ class Ours:
         self.model, self.workload = model, workload
         self.extractors = {d: Extractor(model, workload.task, "full", "en", d) for d in DECODERS}
 
-    def answer(self, decoder: str, lines: list[str]) -> Sample:
+    def answer(self, decoder: str, *calls: list[str]) -> Sample:
+        """Some calls together."""
         extractor = self._ready(decoder)
         decoders.MAX_FREE_TOKENS = STEPS + 1
-        with right_answers(self.workload.template):
-            return measure(lambda: extractor(lines))
+        with right_answers():
+            return measure(lambda: extractor(calls))
 
     def floor(self, decoder: str, lines: list[str]) -> Sample:
         """What llama.cpp alone needs for the tokens that `joint` or `independent` cannot do without, in one batch."""
@@ -55,11 +56,8 @@ class Ours:
         tail, at = prompt[len(extractor.prefix) :], len(extractor.prefix)
         suffixes = self._suffixes(extractor)
         batch = _branches(tail, at, suffixes) if decoder == "independent" else _chain([*tail, *self._answer(extractor)], at)
-        for branch in range(1, len(suffixes) + 1):
-            self.model.share(0, branch)
-        sample = _decode_raw(self.model._context, batch)
-        for branch in range(1, len(suffixes) + 1):
-            self.model.forget(branch)
+        with self.model.branches(len(suffixes)):
+            sample = _decode_raw(self.model._context, batch)
         llama_cpp.llama_memory_seq_rm(self.model._memory, 0, at, -1)
         return sample
 
@@ -71,7 +69,6 @@ class Ours:
         """The decoder's prefix is in the model's memory, and no document."""
         extractor = self.extractors[decoder]
         self.model.hold(extractor.prefix)
-        self.model.rewind(len(extractor.prefix))
         return extractor
 
     def _suffixes(self, extractor: Extractor) -> list[tuple[int, ...]]:
@@ -85,7 +82,7 @@ class Ours:
 
 def _branches(tail: Sequence[int], at: int, suffixes: Sequence[Sequence[int]]) -> list[Entry]:
     """One batch: the document's tail for all sequences, then each suffix in a sequence of its own."""
-    everyone = tuple(range(len(suffixes) + 1))
+    everyone = tuple(range(1, len(suffixes) + 1))
     entries: list[Entry] = [(token, at + i, everyone, False) for i, token in enumerate(tail)]
     for branch, suffix in enumerate(suffixes, 1):
         entries += [(token, at + len(tail) + i, (branch,), i == len(suffix) - 1) for i, token in enumerate(suffix)]
@@ -115,25 +112,14 @@ def _decode_raw(context: Any, entries: list[Entry]) -> Sample:
 
 
 @contextlib.contextmanager
-def right_answers(template: Template) -> Iterator[None]:
+def right_answers() -> Iterator[None]:
     """Let `joint` find the right answer, whatever the model says: random weights decide at random, and a yes costs time."""
-    score = Model.score
-    compiled: dict[Model, list[TokenSlot]] = {}
-
-    def corrected(self: Model, prompt: Sequence[int], answer: Sequence[int], wanted: Sequence[int]) -> list[Logits]:
-        rows = score(self, prompt, answer, wanted)
-        if self not in compiled:
-            compiled[self] = compile_tokens(template, self.tokenize)
-        for slot, row in zip(compiled[self][-len(rows) :], rows, strict=True):
-            right, wrong = slot.choices if slot.field in YES else slot.choices[::-1]
-            row[right[0]], row[wrong[0]] = 1, 0
-        return rows
-
-    Model.score = corrected  # type: ignore[method-assign]
+    decided = decoders.decided
+    decoders.decided = lambda slot, logits: Decision(slot.field in YES, float(slot.field in YES))
     try:
         yield
     finally:
-        Model.score = score  # type: ignore[method-assign]
+        decoders.decided = decided
 
 
 class Naive:
@@ -198,23 +184,23 @@ class Server:
 
 
 class Translation:
-    """A call's turns, translated together or one after the other."""
+    """The turns of calls, translated together or one after the other."""
 
     def __init__(self, model: Model):
         self.translator = Translator(model, load_translation("full"))
         self.model, self.prefix = model, self.translator.prefix
 
-    def jobs(self, turns: list[str]) -> list[Job]:
+    def jobs(self, turns: list[str], rooms: Iterable[int] = repeat(TURN_TOKENS)) -> list[Job]:
+        """The turns of one call; random weights never end one, so each is cut after as many tokens as `rooms` says."""
         document = "\n".join(turns)
         prompts = (self.translator.prompt.messages(turn, document) for turn in turns)
-        return [Job(self.model.chat_tokens(messages), TURN_TOKENS) for messages in prompts]
+        return [Job(self.model.chat_tokens(messages), room) for messages, room in zip(prompts, rooms, strict=False)]
 
-    def run(self, jobs: list[Job], parallel: int) -> Sample:
+    def run(self, calls: list[list[Job]], parallel: int = PARALLEL) -> Sample:
         """`steps` are the tokens generated."""
         self.model.hold(self.prefix)
-        self.model.rewind(len(self.prefix))
         before = self.model.counters.generated
         started = time.perf_counter()
-        for _ in generate(self.model, [jobs], parallel):
+        for _ in generate(self.model, calls, parallel):
             pass
         return Sample(time.perf_counter() - started, steps=self.model.counters.generated - before)

@@ -9,8 +9,8 @@ from clinex_edge.decoding import Template
 from clinex_edge.tasks import Profile, Task, load_task
 
 CONTEXT = 4096  # tokens
-DOCUMENT_TOKENS, TOLERANCE = 200, 15
-TURNS = 16  # of a call to translate
+DOCUMENT_TOKENS, NOTE_TOKENS, TOLERANCE = 200, 50, 15
+TURNS, SHORT_TURNS = 16, 4  # of a call to translate
 STEPS = 40  # tokens after which a way that goes token by token is stopped: its pace is known
 YES = frozenset({"pain", "gastrointestinal_issues"})  # the answer whose length is charged
 
@@ -42,23 +42,23 @@ class Workload:
         return {"json": len(tokenize(in_json)), "template": len(tokenize(in_template))}
 
 
-def documents(count: int, tokenize: Tokenize, seed: int = 3) -> list[list[str]]:
-    """English calls, line by line, that nobody was trained on, each of about DOCUMENT_TOKENS tokens."""
+def documents(count: int, tokenize: Tokenize, length: int = DOCUMENT_TOKENS, seed: int = 3) -> list[list[str]]:
+    """English calls, line by line, that nobody was trained on, each of about `length` tokens."""
     generator = Generator("test", seed)
     found: list[list[str]] = []
     while len(found) < count:
         call = generator.call()
-        if not call.paragraph and abs(len(tokenize(call.text("en"))) - DOCUMENT_TOKENS) <= TOLERANCE:
+        if not call.paragraph and abs(len(tokenize(call.text("en"))) - length) <= TOLERANCE:
             found.append([turn.en for turn in call.turns])
     return found
 
 
-def persian_calls(count: int, seed: int = 3) -> list[Call]:
-    """Persian calls of TURNS turns."""
+def persian_calls(count: int, turns: int = TURNS, seed: int = 3) -> list[Call]:
+    """Persian calls of so many turns."""
     generator = Generator("test", seed)
     found: list[Call] = []
     while len(found) < count:
-        call = generator.call(TURNS, 2 * TURNS)
-        if not call.paragraph and len(call.turns) == TURNS:
+        call = generator.call(turns, 2 * turns)
+        if not call.paragraph and len(call.turns) == turns:
             found.append(call)
     return found

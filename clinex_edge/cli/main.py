@@ -8,11 +8,13 @@ import click
 
 from clinex_edge import __version__
 from clinex_edge.cli.cache import cache
+from clinex_edge.cli.convert import convert
 from clinex_edge.cli.doctor import doctor
 from clinex_edge.cli.extract import extract
 from clinex_edge.cli.messages import report
 from clinex_edge.cli.models import models
 from clinex_edge.cli.offline import GuardedGroup
+from clinex_edge.cli.runs import runs
 from clinex_edge.cli.tasks import tasks
 from clinex_edge.cli.translate import translate
 from clinex_edge.cli.tune import tune
@@ -28,7 +30,9 @@ def cli() -> None:
 
     \b
       clinex-edge extract call.txt                 a table in a terminal, JSON Lines in a pipe
-      clinex-edge extract *.txt --output out.csv --format csv
+      clinex-edge extract calls.xlsx --output answers.xlsx
+      clinex-edge extract calls/ --run run/        many documents; what is interrupted goes on
+      clinex-edge convert run/ --to answers.xlsx   records into another format
       clinex-edge translate call.txt               the English the extractor reads
       clinex-edge models list                      larger models, and which are here
 
@@ -40,6 +44,8 @@ def cli() -> None:
 
 cli.add_command(extract)
 cli.add_command(translate)
+cli.add_command(convert)
+cli.add_command(runs)
 cli.add_command(models)
 cli.add_command(tasks)
 cli.add_command(cache)
@@ -51,8 +57,10 @@ def main() -> None:
     """Run the command line; errors become one message and an exit status. CLINEX_DEBUG=1 shows tracebacks."""
     debug = os.environ.get("CLINEX_DEBUG") == "1"
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a pipe on Windows would take the locale's encoding
-            stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+            if not stream.isatty():  # on Windows it would take the locale's encoding, and other line ends
+                stream.reconfigure(encoding="utf-8", newline="\n")
     try:
         status = cli.main(prog_name="clinex-edge", standalone_mode=False)
         sys.stdout.flush()

@@ -1,13 +1,15 @@
 """clinex-edge translate"""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
 from clinex_edge.cli import options
-from clinex_edge.cli.messages import notice, progress
+from clinex_edge.cli.messages import notice
 from clinex_edge.cli.offline import GuardedCommand
+from clinex_edge.cli.progress import progress
 
 
 @click.command(cls=GuardedCommand)
@@ -28,8 +30,8 @@ def translate(path: str, encoding: str, language: str | None, translator: str | 
 
     document = read_document(path, encoding, language)
     with (
-        progress([path]) as (_, stage),
-        Pipeline(translator=translator, options=options.load_options(**settings), progress=stage) as pipeline,
+        progress(1, Path(path).name) as pace,
+        Pipeline(translator=translator, options=options.load_options(**settings), progress=pace.enter) as pipeline,
     ):
         if pipeline.translator_spec.notice:
             notice(pipeline.translator_spec.notice)

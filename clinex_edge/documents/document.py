@@ -19,6 +19,11 @@ _SPEAKER = re.compile(
 _SENTENCE_END = re.compile(r"(?<![.!?؟…])[.!?؟…]+[\"»”)\]]*(?=\s)|\n")
 
 
+def as_text(name: str) -> str:
+    """A file's name, with a sign in place of what is no text: names need not be, records are."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 @dataclass(frozen=True)
 class Turn:
     """One utterance or sentence. `start` and `end` (exclusive) count code points of the document; numbers start at 1."""

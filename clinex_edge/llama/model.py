@@ -1,14 +1,15 @@
 """One GGUF model in memory with one context: tokens in, logits out.
 
-Only this package touches llama-cpp-python. Sequence 0 holds the current prompt and answer; what two prompts share at their
-start is computed once. Other sequences serve as short-lived branches of it.
+Only this package touches llama-cpp-python. Sequence 0 holds what prompts have in common at their start, computed once. Other
+sequences are short-lived branches of it, one for each prompt or part of an answer.
 """
 
 import ctypes
 import hashlib
 import os
 import re
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -41,6 +42,20 @@ _SMALLEST_CONTEXT = 256  # llama.cpp aborts where a context has fewer tokens tha
 @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
 def _silence(level: int, text: bytes, data: ctypes.c_void_p) -> None:
     """llama.cpp's own log stays off; what goes wrong comes back as a return value."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Tokens in a row from `position` on, the same for all its `sequences`; logits are asked for after those at the indices `wanted`."""
+
+    tokens: Sequence[int]
+    position: int
+    sequences: tuple[int, ...]
+    wanted: Container[int] = ()
+
+    def entries(self) -> Iterator[Entry]:
+        for index, token in enumerate(self.tokens):
+            yield token, self.position + index, self.sequences, index in self.wanted
 
 
 @dataclass(frozen=True)
@@ -168,8 +183,9 @@ class Model:
             raise ModelError(f"There is not enough memory for a context of {self.ctx_size} tokens.", "Give a smaller --ctx-size.")
         self._memory: Any = llama_cpp.llama_get_memory(self._context)
         flash_attention = {True: "on", False: "off", None: "auto" if self.gpu_layers else "off"}[tuning.flash_attention]
+        self.ubatch: int = params.n_ubatch
         self.settings = {
-            "ctx_size": self.ctx_size, "ubatch": params.n_ubatch, "flash_attention": flash_attention, "kv_type": tuning.kv_type,
+            "ctx_size": self.ctx_size, "ubatch": self.ubatch, "flash_attention": flash_attention, "kv_type": tuning.kv_type,
             "repack": repack, "gpu_layers": self.gpu_layers,
         }  # fmt: skip
 
@@ -271,24 +287,26 @@ class Model:
         self._prefixes, self._fingerprint = store, fingerprint
 
     def hold(self, prefix: Sequence[int]) -> None:
-        """Make sequence 0 begin with `prefix`, which must be constant text: its state is kept on disk where there is a store.
+        """Make `prefix`, which must be constant text, all that sequence 0 holds, computed by itself in any case.
 
-        Nothing happens where it does so already, where the prefix is short, or where there is no store.
+        So what is computed behind it does not depend on what was computed before. The state of a long one is kept on disk where
+        there is a store.
         """
-        if self._prefixes is None or len(prefix) < _WORTH_SAVING or self.held[: len(prefix)] == list(prefix):
+        self.rewind(len(prefix) if self.held == list(prefix) else 0)
+        if self.held == list(prefix):
             return
-        if len(prefix) > self.ctx_size:
-            return
+        store = self._prefixes if len(prefix) >= _WORTH_SAVING else None
         layout = f"{build_info()} {self.settings}"
         key = hashlib.sha256(f"{layout} {self._fingerprint}\n{list(prefix)}".encode()).hexdigest()
-        if self._prefixes.load(key, lambda path: self._restore(path, prefix)):
+        if store and store.load(key, lambda path: self._restore(path, prefix)):
             return
-        self.rewind(common_length([self.held, prefix]))
-        missing = prefix[len(self.held) :]
-        self.counters += Counters(prompt=len(missing))
-        self._decode(missing)
-        self._uncounted = len(missing)
-        self._prefixes.save(key, llama_cpp.llama_state_seq_get_size(self._context, 0), self._save)
+        self.counters += Counters(prompt=len(prefix))
+        self._append(prefix)
+        self._uncounted = len(prefix)
+        if store:
+            store.save(key, llama_cpp.llama_state_seq_get_size(self._context, 0), self._save)
+            # Read back, it lies in memory as it will in every later process: of a sliding window less is kept.
+            store.load(key, lambda path: self._restore(path, prefix))
 
     def _save(self, path: Path) -> bool:
         """Write what sequence 0 holds to `path`, as llama.cpp does."""
@@ -307,27 +325,20 @@ class Model:
         self.held = list(prefix)
         return True
 
-    def prefill(self, prompt: Sequence[int], room: int = 0) -> Logits:
+    def check_room(self, prompt: Sequence[int], room: int) -> None:
+        """Raises ContextError where a prompt and `room` more tokens do not fit."""
+        if len(prompt) + room > self.ctx_size:
+            raise ContextError(f"The prompt needs {len(prompt) + room} tokens; the context has {self.ctx_size}.", self.room_advice)
+
+    def prefill(self, prompt: Sequence[int]) -> Logits:
         """Make `prompt` the content of sequence 0 and return the logits after it.
 
-        What it shares with the tokens held already is not computed again.
-        Raises ContextError where the prompt and `room` more tokens do not fit.
+        What it shares with the tokens held already is not computed again. Raises ContextError where it does not fit.
         """
-        self.begin(prompt, room)
-        return self._decode(prompt[len(self.held) :])
-
-    def begin(self, prompt: Sequence[int], room: int = 0) -> None:
-        """Keep of sequence 0 what `prompt` begins with, all but its last token at most.
-
-        Raises ContextError where the prompt and `room` more tokens do not fit.
-        """
-        if len(prompt) + room > self.ctx_size:
-            raise ContextError(
-                f"The prompt needs {len(prompt) + room} tokens; the context has {self.ctx_size}.",
-                self.room_advice,
-            )
+        self.check_room(prompt, 0)
         self.rewind(common_length([self.held, prompt[:-1]]))
         self.count_prompt(len(prompt) - len(self.held))
+        return self._append(prompt[len(self.held) :])
 
     def count_prompt(self, computed: int) -> None:
         """Count a prompt that begins with what sequence 0 holds, and of which `computed` more tokens are computed."""
@@ -336,21 +347,9 @@ class Model:
 
     def extend(self, tokens: Sequence[int]) -> Logits:
         """Append tokens to sequence 0 and return the logits after the last. Raises ContextError where they do not fit."""
-        if len(self.held) + len(tokens) > self.ctx_size:
-            raise ContextError("The answer does not fit the context.", self.room_advice)
+        self.check_room(self.held, len(tokens))
         self.counters += Counters(generated=len(tokens))
-        return self._decode(tokens)
-
-    def score(self, prompt: Sequence[int], answer: Sequence[int], wanted: Sequence[int]) -> list[Logits]:
-        """Make `prompt` and `answer` the content of sequence 0 and return the logits after the tokens at `wanted`, rising
-        indices into the answer (-1: the end of the prompt). What stands before the first and is held already is not
-        computed again. `begin` comes before the first answer to a prompt.
-        """
-        tokens = [*prompt, *answer]
-        self.rewind(min(common_length([self.held, tokens]), len(prompt) + wanted[0]))
-        start = len(self.held)
-        self.counters += Counters(generated=len(tokens) - max(start, len(prompt)))
-        return self._append(tokens[start:], {len(prompt) + index - start for index in wanted})
+        return self._append(tokens)
 
     def rewind(self, length: int) -> None:
         """Forget what sequence 0 holds behind its first `length` tokens."""
@@ -364,76 +363,42 @@ class Model:
                 llama_cpp.llama_memory_clear(self._memory, False)
         del self.held[length:]
 
-    def branch(self, prompt: Sequence[int], suffixes: Sequence[Sequence[int]]) -> list[Logits]:
-        """Make `prompt` the content of sequence 0 and return the logits after each suffix, each a continuation of its own.
-
-        The end of the prompt and the suffixes are computed in one batch where they fit.
-        Raises ContextError where the prompt and all suffixes together do not fit.
-        """
-        self.begin(prompt, sum(map(len, suffixes)))
-        if max(map(len, suffixes), default=0) > BATCH_SIZE:
-            raise ContextError("A line of the answer is too long.", "Shorten the labels of the prompt profile.")
-        rest = list(prompt[len(self.held) :])
-        if self.is_recurrent:  # such a memory takes no token for several sequences
-            self._decode(rest)
-            rest = []
-        while len(rest) > BATCH_SIZE:
-            self._decode(rest[:BATCH_SIZE])
-            rest = rest[BATCH_SIZE:]
-        results: list[Logits] = []
-        group: list[Sequence[int]] = []
-        for suffix in [*suffixes, None]:
-            if suffix is None or len(group) == MAX_BRANCHES or len(rest) + sum(map(len, group)) + len(suffix) > BATCH_SIZE:
-                results += self._branch(rest, group)
-                rest, group = [], []
-            if suffix is not None:
-                group.append(suffix)
-        return results
-
-    def _branch(self, stem: list[int], group: Sequence[Sequence[int]]) -> list[Logits]:
-        """Append `stem` to sequence 0 and compute the branches behind it, all in one batch."""
-        at = len(self.held)
-        branches = range(1, len(group) + 1)
-        for number in branches:
-            self.share(0, number)
-        entries: list[Entry] = [(token, at + i, (0, *branches), False) for i, token in enumerate(stem)]
-        at += len(stem)
-        last = []
-        for number, suffix in zip(branches, group, strict=True):
-            entries += [(token, at + i, (number,), i == len(suffix) - 1) for i, token in enumerate(suffix)]
-            last.append(len(entries) - 1)
-        if not entries:
-            return []
-        try:
-            self.submit(entries)
-            self.held += stem
-            self.counters += Counters(generated=len(entries) - len(stem))
-            return [self.logits(i) for i in last]
-        finally:
-            for number in branches:
-                self.forget(number)
-
-    def _decode(self, tokens: Sequence[int]) -> Logits:
+    def _append(self, tokens: Sequence[int]) -> Logits:
         """Append tokens to sequence 0 and return the logits after the last."""
-        return self._append(tokens, {len(tokens) - 1})[0]
+        (logits,) = self.compute([Run(tokens, len(self.held), (0,), {len(tokens) - 1})])
+        self.held += tokens
+        return logits
 
-    def _append(self, tokens: Sequence[int], wanted: Container[int]) -> list[Logits]:
-        """Append tokens to sequence 0 and return the logits after those at the indices `wanted`."""
-        rows: list[Logits] = []
-        for first in range(0, len(tokens), BATCH_SIZE):
-            chunk, at = tokens[first : first + BATCH_SIZE], len(self.held)
-            self.submit([(token, at + i, (0,), first + i in wanted) for i, token in enumerate(chunk)])
-            self.held += chunk
-            rows += [self.logits(i) for i in range(len(chunk)) if first + i in wanted]
-        return rows
+    def compute(self, runs: Iterable[Run]) -> Iterator[Logits]:
+        """Compute all runs, in as few batches as hold them; yields the logits they ask for, in order.
+
+        A batch is computed when its first logits are asked for, or the next batch's.
+        """
+        entries = [entry for run in runs for entry in run.entries()]
+        for first in range(0, len(entries), BATCH_SIZE):
+            batch = entries[first : first + BATCH_SIZE]
+            self.submit(batch)
+            yield from (self.logits(index) for index, (*_, wanted) in enumerate(batch) if wanted)
+
+    @contextmanager
+    def branches(self, count: int) -> Iterator[range]:
+        """The numbers of so many sequences that begin with what sequence 0 holds. They are empty again afterwards."""
+        numbers = range(1, count + 1)
+        try:
+            for number in numbers:
+                self.share(0, number)
+            yield numbers
+        finally:
+            for number in numbers:
+                self.forget(number)
 
     def share(self, source: int, target: int) -> None:
         """Let sequence `target` begin with all that `source` holds; nothing is copied."""
         llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
 
-    def forget(self, sequence: int) -> None:
-        """Empty a sequence other than 0."""
-        llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+    def forget(self, sequence: int, length: int = 0) -> None:
+        """Forget what a sequence other than 0 holds behind its first `length` tokens."""
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1)
 
     def submit(self, entries: Sequence[Entry]) -> None:
         """Run one batch of at most `batch_size` tokens. After a failure every sequence is empty."""

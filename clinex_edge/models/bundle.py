@@ -48,7 +48,7 @@ checks every file and installs the models; names after the folder choose some of
 A folder "{_WHEELS}", if there is one, holds clinex-edge itself. It serves machines with the same operating system, Python version and
 processor features as the machine that made it:
 
-    python -m pip install --no-index --find-links THIS_FOLDER/{_WHEELS} clinex-edge
+    python -m pip install --no-index --find-links THIS_FOLDER/{_WHEELS} "clinex-edge[files]"
 
 {_MANIFEST} names every part with its size in bytes and its sha256. Where it is missing the export was cut off; run the same export
 again and it goes on.

@@ -1,4 +1,4 @@
-"""The wheels of clinex-edge and of all that it needs, for a machine without a package index."""
+"""The wheels of clinex-edge and of all that it needs, with what reads every kind of file, for a machine without a package index."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ _STDERR = 2
 def make(folder: Path) -> None:
     """Fill `folder` by pip, which fetches and compiles for this system, Python version and processor. Raises OutputError."""
     project = Path(__file__).parents[2]
-    what = str(project) if (project / "pyproject.toml").is_file() else f"clinex-edge=={__version__}"
+    what = f"{project}[files]" if (project / "pyproject.toml").is_file() else f"clinex-edge[files]=={__version__}"
     command = [sys.executable, "-m", "pip", "wheel", "--wheel-dir", str(folder), what]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=_STDERR, check=False)  # noqa: S603  (no shell, no foreign text)
     if done.returncode or not any(folder.glob("clinex_edge-*.whl")):

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from clinex_edge.decoding import Decision, Decisions, Template, compile_tokens, get_decoder, prompt_order, room_for
 from clinex_edge.errors import ContextError
@@ -20,6 +21,19 @@ class Extraction:
     decisions: Decisions
     windows: list[Window]
 
+    @classmethod
+    def unanswered(cls, task: Task, error: ContextError) -> "Extraction":
+        """No answer, because of `error`."""
+        return cls({field: Decision(None, None, reason=str(error)) for field in task.field_ids}, [])
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """The windows of a document, and the prompt that asks about each."""
+
+    windows: list[Window]
+    prompts: list[list[int]]
+
 
 class Extractor:
     """Asks one task's fields of one model in one language."""
@@ -31,8 +45,8 @@ class Extractor:
         self.profile = task.profile(profile, language)
         self.order = prompt_order(decoder)
         self.template = Template.compile(self.profile, task.field_ids)
-        room = room_for(compile_tokens(self.template, model.tokenize)) * (2 if decoder == "gbnf" else 1)
-        self.budget = model.ctx_size - len(self._prompt("")) - room - _SLACK
+        self.room = room_for(compile_tokens(self.template, model.tokenize)) * (2 if decoder == "gbnf" else 1)
+        self.budget = model.ctx_size - len(self._prompt("")) - self.room - _SLACK
         self.prefix = constant_prefix(self._prompt)
         if self.budget < _SLACK:
             raise ContextError(
@@ -48,22 +62,41 @@ class Extractor:
         """Fingerprint of the tokens around a document."""
         return hashlib.sha256(repr(self._prompt("")).encode()).hexdigest()
 
-    def __call__(self, turns: Sequence[str], progress: Callable[[int, int], None] = lambda done, total: None) -> Extraction:
-        """Read `turns`, each one line of text; `progress` is told the windows done and their number.
+    def __call__(
+        self, documents: Sequence[Sequence[str]], progress: Callable[[int, int], None] = lambda done, total: None
+    ) -> list[Extraction]:
+        """Read documents together, each given as turns of one line; `progress` is told the windows done and their number.
 
-        What cannot be read is unanswered, with the reason.
+        What cannot be read is unanswered, with the reason. The answers depend on nothing but `documents`.
         """
+        readings = [self._read(turns) for turns in documents]
+        prompts = [prompt for reading in readings if isinstance(reading, _Reading) for prompt in reading.prompts]
+        self.model.hold(self.prefix)
+        answers: list[Decisions] = []
+        for decisions in self.decoder(self.model, prompts, self.template):
+            answers.append(decisions)
+            progress(len(answers), len(prompts))
+        remaining = iter(answers)
+        return [
+            self._combined(reading.windows, list(islice(remaining, len(reading.windows))))
+            if isinstance(reading, _Reading)
+            else Extraction.unanswered(self.task, reading)
+            for reading in readings
+        ]
+
+    def _read(self, turns: Sequence[str]) -> _Reading | ContextError:
         lengths = [len(self.model.tokenize(turn + "\n")) for turn in turns]
         try:
             spans = windows(lengths, self.budget, self.profile.window_turns, self.profile.overlap_turns)
-            results = []
-            for first, last in spans:
-                self.model.hold(self.prefix)
-                results.append(self.decoder(self.model, self._prompt("\n".join(turns[first:last])), self.template))
-                progress(len(results), len(spans))
+            prompts = [self._prompt("\n".join(turns[first:last])) for first, last in spans]
+            for prompt in prompts:
+                self.model.check_room(prompt, self.room)
         except ContextError as error:
-            return Extraction({f: Decision(None, None, reason=str(error)) for f in self.task.field_ids}, [])
-        return Extraction({f: _any([r[f] for r in results]) for f in self.task.field_ids}, spans)
+            return error
+        return _Reading(spans, prompts)
+
+    def _combined(self, spans: list[Window], answers: list[Decisions]) -> Extraction:
+        return Extraction({field: _any([decisions[field] for decisions in answers]) for field in self.task.field_ids}, spans)
 
 
 def _any(decisions: Sequence[Decision]) -> Decision:

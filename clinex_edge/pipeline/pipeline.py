@@ -1,9 +1,10 @@
 """The two-step pipeline: translate, then extract. Models are loaded when first needed, and take turns where the memory holds no two."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import compress, islice
 from typing import Any
 
 from clinex_edge import __version__
@@ -18,13 +19,17 @@ from clinex_edge.models.fingerprint import sha256_of
 from clinex_edge.models.registry import ModelSpec, find
 from clinex_edge.models.tuned import remembered
 from clinex_edge.models.vetting import vet
-from clinex_edge.pipeline.extract import Extractor
+from clinex_edge.pipeline.extract import Extraction, Extractor
 from clinex_edge.pipeline.record import Feature, Record
 from clinex_edge.pipeline.translate import TranslatedTurn, Translation, Translator
 from clinex_edge.tasks import load_task, load_translation
 
-_TRANSLATED_AT_ONCE = 256  # documents between two switches of the model
-Progress = Callable[[str, int, int], None]  # stage, steps done, steps in all
+BATCH = 8  # documents that are computed together
+BATCHES_AT_ONCE = 4  # batches between two switches of the model, where the memory does not hold both
+Progress = Callable[[str, int, int], None]  # stage, steps done, steps in all; "loading" has none
+
+
+_Translated = tuple[list[Translation | None], dict[str, float]]
 
 
 def _quiet(stage: str, done: int, total: int) -> None: ...
@@ -84,7 +89,7 @@ class Pipeline:
 
     def translate(self, document: Document | str) -> list[TranslatedTurn]:
         """One English turn per turn. Raises InputError, ModelError, and ContextError where a turn does not fit."""
-        translation = self._translate([_as_document(document)])[0]
+        (translation,) = self._translate([_as_document(document)])
         if isinstance(translation, ContextError):
             raise translation
         return translation
@@ -98,50 +103,64 @@ class Pipeline:
         return next(self.extract_all([document]))
 
     def extract_all(self, documents: Iterable[Document | str]) -> Iterator[Record]:
-        """The records of many documents, in order; raises as `extract` does.
+        """The records of many documents, in order; raises as `extract` does. They are taken in batches of BATCH."""
+        remaining = map(_as_document, documents)
+        at_once = 1 if self._fit_together() else BATCHES_AT_ONCE
+        while batches := [batch for _ in range(at_once) if (batch := list(islice(remaining, BATCH)))]:
+            yield from self.extract_batches(batches)
 
-        Where the memory holds both models they are read one by one. Where it does not, many are translated, the
-        translator goes, and then they are read by the extractor.
+    def extract_batches(self, batches: Sequence[Sequence[Document]]) -> Iterator[Record]:
+        """The records of all documents, in order; raises as `extract` does.
+
+        A record, its timings apart, depends on the documents of its batch only: not on other batches, nor on what was read before.
+        Where the memory holds both models, batch by batch is translated and read. Where it does not, all are translated, the
+        translator goes, and then all are read.
         """
         together = self._fit_together()
-        remaining = iter(documents)
-        while batch := [_as_document(document) for document in islice(remaining, 1 if together else _TRANSLATED_AT_ONCE)]:
-            if together:  # what is wrong with the extractor shows before the translation, not after it
-                self._extractor("en" if self._translates(batch[0]) else batch[0].language)
-            yield from self._extract_batch(batch)
+        translated: Iterable[_Translated] = (self._translated(batch, together) for batch in batches)
+        for batch, (translations, translating) in zip(batches, translated if together else list(translated), strict=True):
+            stopwatch = _Stopwatch(self)
+            extractions = self._extract(batch, translations)
+            timings = _timings([len(d.turns) for d in batch], [t is not None for t in translations], translating, stopwatch.lap())
+            yield from map(self._record, batch, translations, extractions, timings)
 
-    def _extract_batch(self, documents: list[Document]) -> Iterator[Record]:
-        foreign = [d for d in documents if self._translates(d)]
+    def _translated(self, batch: Sequence[Document], together: bool) -> _Translated:
+        """The translation of each document, None where it needs none, and what they took."""
         stopwatch = _Stopwatch(self)
-        translations = dict(zip(map(id, foreign), self._translate(foreign) if foreign else [], strict=True))
-        translating = stopwatch.lap()
-        turns = sum(len(d.turns) for d in foreign)
-        for document in documents:
-            translation = translations.get(id(document))
-            share = 0.0 if translation is None else len(document.turns) / turns
-            yield self._record(document, translation, {name: value * share for name, value in translating.items()})
+        if together:  # what is wrong with the extractor shows before the translation, not after it
+            self._extractor(self._asked_in(batch[0]))
+        foreign = [document for document in batch if self._translates(document)]
+        translations = iter(self._translate(foreign) if foreign else [])
+        return [next(translations) if self._translates(document) else None for document in batch], stopwatch.lap()
 
-    def _record(self, document: Document, translation: Translation | None, spent: dict[str, float]) -> Record:
-        """Ask the fields of one document; `spent` is what its translation took."""
-        stopwatch = _Stopwatch(self)
-        extractor = self._extractor("en" if translation is not None else document.language)
-        if isinstance(translation, ContextError):
-            unanswered = {f: Feature.unanswered(str(translation)) for f in self.task.field_ids}
-            return Record.of(document, self.task.name, unanswered, provenance=self._provenance(extractor, True))
-        turns = [turn.for_model for turn in document.turns] if translation is None else [turn.text for turn in translation]
-        extraction = extractor(turns, lambda done, total: self._progress("extracting", done, total))
-        used = stopwatch.lap()
+    def _record(self, document: Document, translation: Translation | None, extraction: Extraction, timings: dict[str, float]) -> Record:
         return Record.of(
             document,
             self.task.name,
             {name: Feature.of(decision) for name, decision in extraction.decisions.items()},
-            translation=translation or [],
+            translation=translation if isinstance(translation, list) else [],
             windows=[(first + 1, last) for first, last in extraction.windows],
-            provenance=self._provenance(extractor, translation is not None),
-            timings=_timings(spent, used),
+            provenance=self._provenance(self._extractor(self._asked_in(document)), translation is not None),
+            timings=timings,
         )
 
-    def _translate(self, documents: list[Document]) -> list[Translation]:
+    def _extract(self, batch: Sequence[Document], translations: Sequence[Translation | None]) -> list[Extraction]:
+        """The answers about each document; those that are asked in one language share batches."""
+        turns: dict[str, dict[int, list[str]]] = defaultdict(dict)
+        found: dict[int, Extraction] = {}
+        for number, (document, translation) in enumerate(zip(batch, translations, strict=True)):
+            if isinstance(translation, ContextError):
+                found[number] = Extraction.unanswered(self.task, translation)
+            else:
+                read = [turn.for_model for turn in document.turns] if translation is None else [turn.text for turn in translation]
+                turns[self._asked_in(document)][number] = read
+        for language, documents in turns.items():
+            extractor = self._extractor(language)
+            extractions = extractor(list(documents.values()), lambda done, total: self._progress("extracting", done, total))
+            found |= zip(documents, extractions, strict=True)
+        return [found[number] for number in range(len(batch))]
+
+    def _translate(self, documents: Sequence[Document]) -> list[Translation]:
         spec = self.translator_spec
         model = self._model(spec)
         if self._translator is None:
@@ -152,6 +171,9 @@ class Pipeline:
 
     def _translates(self, document: Document) -> bool:
         return self.translates and document.language != "en"
+
+    def _asked_in(self, document: Document) -> str:
+        return "en" if self._translates(document) else document.language
 
     def _fit_together(self) -> bool:
         """Whether this machine's memory holds all models that this pipeline uses at once."""
@@ -183,6 +205,7 @@ class Pipeline:
             if self._models and self._needed(spec) > machine.free_memory():
                 self.close()
             spec.require()
+            self._progress("loading", 0, 0)
             sha256 = sha256_of(spec.path)
             vet(spec, sha256)
             model = self._models[key] = Model(spec.path, self._load_options(spec))
@@ -242,15 +265,22 @@ class _Stopwatch:
         }  # fmt: skip
 
 
-def _timings(translating: dict[str, float], extracting: dict[str, float]) -> dict[str, float]:
-    """The record's timings. Documents that were translated together share seconds and tokens by their number of turns."""
-    seconds = {
-        "load_s": translating.get("load_s", 0.0) + extracting["load_s"],
-        "translate_s": translating.get("stage_s", 0.0),
-        "extract_s": extracting["stage_s"],
-    }
-    tokens = {name: translating.get(name, 0.0) + extracting[name] for name in ("prompt_tokens", "cached_tokens", "generated_tokens")}
-    return {name: round(value, 4) for name, value in seconds.items()} | {name: round(value) for name, value in tokens.items()}
+def _timings(
+    turns: Sequence[int], translated: Sequence[bool], translating: dict[str, float], extracting: dict[str, float]
+) -> Iterator[dict[str, float]]:
+    """The timings of each record. Documents that were computed together share seconds and tokens by their number of turns."""
+    foreign = sum(compress(turns, translated))
+    for own, is_translated in zip(turns, translated, strict=True):
+        part, share = own / sum(turns), own / foreign if is_translated else 0.0
+        seconds = {
+            "load_s": part * (translating["load_s"] + extracting["load_s"]),
+            "translate_s": share * translating["stage_s"],
+            "extract_s": part * extracting["stage_s"],
+        }
+        tokens = {
+            name: share * translating[name] + part * extracting[name] for name in ("prompt_tokens", "cached_tokens", "generated_tokens")
+        }
+        yield {name: round(value, 4) for name, value in seconds.items()} | {name: round(value) for name, value in tokens.items()}
 
 
 def _as_document(document: Document | str) -> Document:

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from clinex_edge.decoding import Decision
-from clinex_edge.documents import Document
+from clinex_edge.documents import Document, as_text
 from clinex_edge.pipeline.translate import TranslatedTurn
 
 SCHEMA = 1
@@ -62,10 +62,9 @@ class Record:
         return cls(id, source, task, "failed", error=error)
 
     def __post_init__(self) -> None:
-        """File names need not be text; records are."""
         for name in ("id", "source", "error"):
             if (value := getattr(self, name)) is not None:
-                object.__setattr__(self, name, value.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+                object.__setattr__(self, name, as_text(value))
 
     @property
     def doubtful_turns(self) -> list[int]:

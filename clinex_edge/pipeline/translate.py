@@ -63,13 +63,14 @@ class Translator:
 
         A turn that comes back empty, untranslated, looping, cut or improbable is tried again without the document,
         then sentence by sentence; the best attempt is kept, with its doubt. Where a turn of a document does not fit
-        the context, its place holds the ContextError.
+        the context, its place holds the ContextError. The texts depend on nothing but `documents`.
         """
         turns = {(d, turn.number): turn for d, document in enumerate(documents) for turn in document.turns}
         contexts = [self._context(document) for document in documents]
         ways = {at: self._ways(turn.for_model, contexts[at[0]]) for at, turn in turns.items()}
         tried: dict[_Place, list[TranslatedTurn]] = {at: [] for at in turns}
         failed: dict[int, ContextError] = {}
+        done = 0
         for attempt in range(max(map(len, ways.values()), default=0)):
             pending = [at for at in turns if attempt < len(ways[at]) and all(t.doubt for t in tried[at])]
             groups: dict[int, list[_Part]] = defaultdict(list)
@@ -79,9 +80,12 @@ class Translator:
                     groups[at[0]] += [_Part(at, i, self._job(text, way.context)) for i, text in enumerate(way.parts)]
                 except ContextError as error:
                     failed[at[0]] = error
-            for at, turn in self._attempt([parts for d, parts in groups.items() if d not in failed]):
+            fitting = [parts for d, parts in groups.items() if d not in failed]
+            for at, turn in self._attempt(fitting) if fitting else []:
                 tried[at].append(turn)
-                progress(sum(map(bool, tried.values())))
+                if not turn.doubt or len(tried[at]) == len(ways[at]):
+                    done += 1
+                    progress(done)
         return [
             failed.get(d) or [self._best(turn, tried[d, turn.number]) for turn in document.turns] for d, document in enumerate(documents)
         ]

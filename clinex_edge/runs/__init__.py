@@ -1,0 +1,1 @@
+"""Runs over many documents that can be interrupted at any moment and gone on with."""

@@ -1,0 +1,149 @@
+"""A process that holds the models and reads documents, so that a document that crashes llama.cpp takes nothing else along.
+
+Settings, documents and records go through its standard input and output as JSON Lines, never through a file.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from clinex_edge import errors
+from clinex_edge.documents import Document
+from clinex_edge.errors import ClinexError, ModelError
+from clinex_edge.offline import guarded
+from clinex_edge.runs.settings import Settings
+
+Row = dict[str, Any]
+Stage = Callable[[str, int, int], None]  # name, steps done, steps in all
+
+
+class WorkerDied(Exception):
+    """The process ended without an answer; the message says how."""
+
+
+class Worker:
+    """A pipeline in a process of its own, started when it is first needed; use it as a context manager."""
+
+    def __init__(self, settings: Settings, fingerprints: dict[str, str], stage: Stage):
+        """`stage` is told what the pipeline is at."""
+        self._setup = {"settings": settings.to_dict(), "fingerprints": fingerprints}
+        self._stage = stage
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def extract(self, batches: Sequence[Sequence[Document]]) -> Iterator[Row]:
+        """The records of these documents in their JSON form, in order. Raises what the pipeline raises, and WorkerDied."""
+        try:
+            process = self._process or self._start()
+            _send(process.stdin, [[_packed(document) for document in batch] for batch in batches])
+            for _ in range(sum(map(len, batches))):
+                while "stage" in (message := json.loads(_received(process.stdout))):
+                    self._stage(*message["stage"])
+                if "record" not in message:
+                    raise _error(message)
+                yield message["record"]
+        except (EOFError, BrokenPipeError) as error:
+            raise WorkerDied(self._how_it_ended()) from error
+        except ClinexError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the process at once."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        variables = {**os.environ, "GGML_NO_BACKTRACE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+        quiet = None if os.environ.get("CLINEX_DEBUG") == "1" else subprocess.DEVNULL
+        process = subprocess.Popen(
+            [sys.executable, "-m", "clinex_edge.runs.worker"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=quiet, env=variables,
+            start_new_session=True, creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # Ctrl-C reaches the parent alone
+        )  # fmt: skip
+        self._process = process
+        _send(process.stdin, self._setup)
+        return process
+
+    def _how_it_ended(self) -> str:
+        assert self._process is not None
+        try:
+            status = self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            status = 0
+        self.close()
+        return f"signal {-status}" if status < 0 else f"status {status}"
+
+
+def serve(requests: Any, answers: Any) -> None:
+    """What the process does: read the settings, then answer lists of batches until the other side is gone."""
+    from clinex_edge.llama.model import LoadOptions
+    from clinex_edge.pipeline.pipeline import Pipeline
+
+    setup = json.loads(_received(requests))
+    settings = Settings.from_dict(setup["settings"])
+    try:
+        if settings.fingerprints() != setup["fingerprints"]:
+            raise ModelError("A model or a task is not the one that this run began with.", "Put the old one back, or start a new run.")
+        options = LoadOptions(settings.ctx_size, settings.loading.threads, settings.loading.gpu_layers)
+        with Pipeline(
+            settings.model, settings.translator, task=settings.task, decoder=settings.decoder, translate=settings.translate,
+            options=options, progress=lambda *stage: _send(answers, {"stage": stage}),
+        ) as pipeline:  # fmt: skip
+            while True:
+                batches = [[Document.from_text(**packed) for packed in batch] for batch in json.loads(_received(requests))]
+                for record in pipeline.extract_batches(batches):
+                    _send(answers, {"record": record.to_dict()})
+    except ClinexError as error:
+        _send(answers, {"error": type(error).__name__, "message": str(error), "hint": error.hint})
+
+
+def _packed(document: Document) -> dict[str, str]:
+    return {"text": document.text, "id": document.id, "source": document.source, "language": document.language}
+
+
+def _send(stream: Any, message: Any) -> None:
+    stream.write(json.dumps(message).encode() + b"\n")
+    stream.flush()
+
+
+def _received(stream: Any) -> bytes:
+    line: bytes = stream.readline()
+    if not line.endswith(b"\n"):
+        raise EOFError
+    return line
+
+
+def _error(message: dict[str, str]) -> ClinexError:
+    kind = getattr(errors, message["error"], ClinexError)
+    error: ClinexError = kind(message["message"], message["hint"])
+    return error
+
+
+def _without_core_dumps() -> None:
+    """A core dump would hold the text of a document."""
+    if os.name == "posix":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+if __name__ == "__main__":
+    _without_core_dumps()
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever prints there is no answer
+    try:
+        with guarded():
+            serve(sys.stdin.buffer, answers)
+    except (EOFError, BrokenPipeError, KeyboardInterrupt):
+        os._exit(0)
