@@ -24,8 +24,9 @@ import psutil
 from clinex_edge.models.fingerprint import sha256_of
 from clinex_edge.models.registry import find
 from clinex_edge.pipeline.record import Feature, Record
+from clinex_edge.runs.journal import JOURNAL
 from clinex_edge.runs.local import Local
-from clinex_edge.runs.run import JOURNAL, RECORDS, Run, read_records
+from clinex_edge.runs.run import RECORDS, Run, read_records
 from clinex_edge.runs.settings import Loading, Settings
 from clinex_edge.runs.verify import findings
 from clinex_edge.runs.work import Result, work_through
@@ -59,7 +60,7 @@ def row_of(document):
     probabilities = [int(digit, 16) / 15 for digit in document.sha256]
     answers = {field: Feature("yes" if p > 0.5 else "no", p, "answered") for field, p in zip(TASK.field_ids, probabilities, strict=False)}
     provenance = {"extractor": {"name": "fake", "sha256": "f" * 64}}
-    timings = {"load_s": 0, "translate_s": 0, "extract_s": 0, "prompt_tokens": 0, "cached_tokens": 0, "generated_tokens": 0}
+    timings = {"load_s": 0.1, "translate_s": 0, "extract_s": 0.2, "prompt_tokens": 30, "cached_tokens": 20, "generated_tokens": 10}
     return Record.of(document, TASK.name, answers, windows=[(1, len(document.turns))], provenance=provenance, timings=timings).to_dict()
 
 

@@ -22,8 +22,11 @@ from clinex_edge.files.sources import Source
 from clinex_edge.pipeline.pipeline import BATCH, BATCHES_AT_ONCE
 from clinex_edge.runs import audit, journal
 from clinex_edge.runs import run as run_module
+from clinex_edge.runs.journal import JOURNAL
 from clinex_edge.runs.local import Local
-from clinex_edge.runs.run import JOURNAL, LOCK, RECORDS, History, Run, is_busy, parts, read_records
+from clinex_edge.runs.run import LOCK, RECORDS, History, Run, is_busy, read_records
+from clinex_edge.runs.settings import Settings
+from clinex_edge.runs.shards import parts
 from clinex_edge.runs.verify import findings
 from clinex_edge.runs.work import Result, work_through
 from clinex_edge.runs.worker import WorkerDied
@@ -42,6 +45,7 @@ def call(number):
 TEXTS = {f"call-{number:02}": call(number) for number in range(12)} | {"call-02": None, "call-04": FAILING, "call-06": FAILING}
 TEXTS["call-09"] = TEXTS["call-03"]
 LATER = {**TEXTS, "call-02": call(2), "call-05": call(55), "call-07": None, "call-11": call(111), "call-12": call(12)}
+del LATER["call-04"]
 
 
 def read(name, text):
@@ -169,6 +173,21 @@ def test_a_document_that_cannot_be_read_any_more_keeps_its_record(tmp_path):
     assert {name: row for name, row in records(tmp_path / "run").items() if row["status"] == "complete"} == {
         name: row for name, row in before.items() if row["status"] == "complete"
     }
+
+
+def test_a_file_that_is_deleted_under_way_fails_and_the_others_do_not(tmp_path):
+    calls = tmp_path / "calls"
+    calls.mkdir()
+    for number in range(2 * BATCH):
+        (calls / f"{number:02}.txt").write_text(call(number))
+    settings = Settings((str(calls),))
+    with begin(tmp_path / "run") as run:
+        for _ in work_through(run, settings.sources(), "palliative-call", FakeEngine(), lambda: False):
+            (calls / "12.txt").unlink(missing_ok=True)
+    states = History.of(tmp_path / "run").states
+    assert [name for name, state in states.items() if state.status == "failed"] == ["12.txt"]
+    assert "12.txt" in states["12.txt"].error
+    assert len(states) == 2 * BATCH
 
 
 def test_a_failure_whose_source_is_gone_does_not_stay(tmp_path):
@@ -442,6 +461,7 @@ def test_a_run_that_is_interrupted_anywhere_goes_on_as_if_it_had_not_been(tmp_pa
         finish(copy / "run", texts)
         assert (copy / "run" / RECORDS).read_bytes() == expected, copy.name
         assert states(copy / "run") == told, copy.name
+        assert {path.name for path in (copy / "run").iterdir()} == {RECORDS, JOURNAL, LOCK}, copy.name
         assert findings(copy / "run") == [], copy.name
 
 
@@ -546,6 +566,21 @@ def test_a_disk_that_stays_full_ends_the_run_and_nothing_told_as_done_is_lost(tm
         assert findings(folder) == []
 
 
+def test_what_the_journal_never_took_is_said_in_the_end(tmp_path):
+    def refuse(event):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run = begin(tmp_path / "run")
+    for number, _ in enumerate(work_through(run, sources(TEXTS), "palliative-call", FakeEngine([FAILING]), lambda: False)):
+        if number == 8:
+            run._journal.append = refuse
+    with pytest.raises(OutputError, match="No space left on device"):
+        run.close()
+    assert len(History.of(tmp_path / "run").states) == 9
+    finish(tmp_path / "run", TEXTS)
+    assert list(records(tmp_path / "run")) == list(TEXTS)
+
+
 def test_a_disk_that_refuses_everything_ends_a_long_run_soon(tmp_path, monkeypatch):
     engine = FakeEngine()
     texts = {f"call-{number:03}": call(number) for number in range(200)}
@@ -592,6 +627,15 @@ def test_records_that_are_gone_are_made_anew(tmp_path):
     assert any("cannot be read" in finding for finding in findings(tmp_path / "run"))
     finish(tmp_path / "run", TEXTS)
     assert records(tmp_path / "run") == expected
+
+
+def test_a_record_that_was_copied_by_hand_counts_once(tmp_path):
+    finish(tmp_path / "run", TEXTS)
+    written = (tmp_path / "run" / RECORDS).read_bytes()
+    (tmp_path / "run" / RECORDS).write_bytes(written + b"".join(lines(tmp_path / "run")[3:5]))
+    assert [row["id"] for row in read_records(tmp_path / "run")] == list(TEXTS)
+    finish(tmp_path / "run", TEXTS)
+    assert (tmp_path / "run" / RECORDS).read_bytes() == written
 
 
 def test_lines_that_were_added_by_hand_count_for_nothing(tmp_path):

@@ -19,8 +19,8 @@ from endurance import unbroken, write_calls
 
 from clinex_edge.errors import RunError
 from clinex_edge.runs import audit, journal
-from clinex_edge.runs.journal import Journal
-from clinex_edge.runs.run import JOURNAL, RECORDS, History, is_busy
+from clinex_edge.runs.journal import JOURNAL, Journal
+from clinex_edge.runs.run import RECORDS, History, is_busy
 
 ROOT = Path(__file__).parent.parent
 COUNT = 20  # documents: two batches and a half

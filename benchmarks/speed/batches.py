@@ -14,10 +14,10 @@ import click
 import numpy as np
 
 from benchmarks.speed.workload import CONTEXT
-from clinex_edge.llama.model import Entry, LoadOptions, Model, Tuning
+from clinex_edge.llama.model import LoadOptions, Model, Run, Tuning
 
 SIZES = (1, 4, 8, 16, 32, 64, 200)
-TOGETHER = 16
+TOGETHER = (4, 8, 16, 32)
 PREFIX = 900
 
 
@@ -26,7 +26,7 @@ PREFIX = 900
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
 def main(path: Path, threads: int | None, rounds: int) -> None:
-    click.echo("\t".join(["weights", *(f"one text of {size}" for size in SIZES), f"{TOGETHER} texts"]))
+    click.echo("\t".join(["weights", *(f"one text of {size}" for size in SIZES), *(f"{count} texts" for count in TOGETHER)]))
     for repack in (True, False):
         model = Model(path, LoadOptions(CONTEXT, threads, 0, Tuning(repack=repack)))
         click.echo("\t".join(["repacked" if repack else "as in the file", *(f"{pace:.1f}" for pace in _paces(model, rounds))]))
@@ -37,7 +37,7 @@ def _paces(model: Model, rounds: int) -> list[float]:
     tokens = [i * 7919 % model.n_vocab for i in range(PREFIX)]
     model.prefill(tokens)
     alone = [_pace(model, size, rounds, partial(model.extend, tokens[:size])) for size in SIZES]
-    return [*alone, _pace(model, TOGETHER, rounds, partial(_together, model, tokens[0]))]
+    return [*alone, *(_pace(model, count, rounds, partial(_together, model, tokens[0], count)) for count in TOGETHER)]
 
 
 def _pace(model: Model, size: int, rounds: int, run: Callable[[], object]) -> float:
@@ -51,14 +51,9 @@ def _pace(model: Model, size: int, rounds: int, run: Callable[[], object]) -> fl
     return size / float(np.median(seconds[1:]))
 
 
-def _together(model: Model, token: int) -> None:
-    sequences = range(1, TOGETHER + 1)
-    for sequence in sequences:
-        model.share(0, sequence)
-    entries: list[Entry] = [(token, PREFIX, (sequence,), True) for sequence in sequences]
-    model.submit(entries)
-    for sequence in sequences:
-        model.forget(sequence)
+def _together(model: Model, token: int, count: int) -> None:
+    with model.branches(count) as sequences:
+        list(model.compute([Run([token], PREFIX, (sequence,), {0}) for sequence in sequences]))
 
 
 if __name__ == "__main__":

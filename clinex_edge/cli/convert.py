@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from clinex_edge.cli.messages import notice
+from clinex_edge.cli.messages import notice, tell_missing_shards
 from clinex_edge.cli.offline import GuardedCommand
 from clinex_edge.errors import InputError, OutputError, TaskError
 
@@ -37,6 +37,7 @@ def convert(records: Path, to: str) -> None:
     if path is None and format not in STREAMED:
         raise click.UsageError(f"{format} cannot go to stdout. Name a file: --to answers.{format}")
     check_library(format)
+    tell_missing_shards(records)
     fields, tasks = _survey(_read(records))
     if path is not None:
         _check_target(path, records)

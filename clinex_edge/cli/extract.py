@@ -80,11 +80,12 @@ def extract(
 def _in_run(folder: Path, paths: tuple[str, ...], resume: bool, dask: str | None, json_progress: bool, given: dict[str, Any]) -> int:
     from clinex_edge.runs.run import History
     from clinex_edge.runs.settings import Settings
+    from clinex_edge.runs.shards import shard_folder
 
     if "-" in paths:
         raise click.UsageError("A run must be able to read its documents again, and standard input is read once. Name files.")
     if given["shard"]:
-        folder /= "shard-{}-of-{}".format(*given["shard"])
+        folder = shard_folder(folder, given["shard"])
     if resume and not paths:
         return work_on(folder, Settings.from_dict(History.of(folder).settings), json_progress, dask)
     if not paths:

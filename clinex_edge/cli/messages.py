@@ -1,6 +1,7 @@
 """What is said to people, on stderr: errors and notices."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -20,6 +21,14 @@ def report(error: ClinexError) -> None:
 
 def notice(text: str) -> None:
     click.secho(f"Note: {text}", err=True, dim=True)
+
+
+def tell_missing_shards(folder: Path) -> None:
+    """Say which parts of a divided run are not there."""
+    from clinex_edge.runs.shards import missing_shards
+
+    if missing := missing_shards(folder):
+        notice(f"{folder} lacks the shards {', '.join(f'{i}/{n}' for i, n in missing)}: they were not begun.")
 
 
 def notices(models: Iterable["ModelSpec"]) -> None:

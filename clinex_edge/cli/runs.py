@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from clinex_edge.cli.messages import tell_missing_shards
 from clinex_edge.cli.offline import GuardedGroup
 from clinex_edge.cli.working import INTERRUPTED, work_on
 
@@ -52,8 +53,10 @@ def list_runs(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="All of it as one JSON object.")
 def show(folder: Path, show_all: bool, as_json: bool) -> None:
     """Show how far a run is, what failed and why, and what it runs on."""
-    from clinex_edge.runs.run import History, parts
+    from clinex_edge.runs.run import History
+    from clinex_edge.runs.shards import parts
 
+    tell_missing_shards(folder)
     for part in parts(folder):
         history = History.of(part)
         failed = {name: state for name, state in history.states.items() if state.status == "failed"}
@@ -82,15 +85,17 @@ def show(folder: Path, show_all: bool, as_json: bool) -> None:
 
 @runs.command()
 @click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--dask", metavar="ADDRESS", help="Compute on the workers of this Dask scheduler. Texts are sent to them.")
 @click.option("--json-progress", is_flag=True, help="Tell progress on stderr as JSON Lines, for other programs.")
-def retry(folder: Path, json_progress: bool) -> int:
+def retry(folder: Path, dask: str | None, json_progress: bool) -> int:
     """Try the documents that failed again, and go on with what is left, with the options of the last time."""
-    from clinex_edge.runs.run import History, parts
+    from clinex_edge.runs.run import History
     from clinex_edge.runs.settings import Settings
+    from clinex_edge.runs.shards import parts
 
     status = 0
     for part in parts(folder):
-        status = max(status, work_on(part, Settings.from_dict(History.of(part).settings), json_progress))
+        status = max(status, work_on(part, Settings.from_dict(History.of(part).settings), json_progress, dask))
         if status == INTERRUPTED:
             break
     return status
@@ -100,7 +105,7 @@ def retry(folder: Path, json_progress: bool) -> int:
 @click.argument("folder", type=click.Path(path_type=Path))
 def verify(folder: Path) -> int:
     """Check that the journal, the records and the audit log are as they were written; exit status 1 where they are not."""
-    from clinex_edge.runs.run import parts
+    from clinex_edge.runs.shards import parts
     from clinex_edge.runs.verify import findings
 
     status = 0

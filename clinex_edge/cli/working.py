@@ -1,6 +1,8 @@
 """Work on a run's folder, for `extract --run` and `runs retry`."""
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,17 +13,17 @@ from clinex_edge.cli.progress import progress
 from clinex_edge.cli.stopping import asked_to_stop
 
 if TYPE_CHECKING:
+    from clinex_edge.runs.pace import Pace
     from clinex_edge.runs.settings import Settings
+    from clinex_edge.runs.work import Engine
 
 INCOMPLETE, INTERRUPTED = 3, 130
 
 
 def work_on(folder: Path, settings: "Settings", as_json: bool = False, scheduler: str | None = None) -> int:
     """Start the run or go on with it, and return the exit status. Raises ClinexError."""
-    from clinex_edge.runs.local import Local
     from clinex_edge.runs.run import Run
     from clinex_edge.runs.work import work_through
-    from clinex_edge.runs.worker import Worker
 
     fingerprints = settings.fingerprints()
     notices(settings.models().values())
@@ -30,12 +32,12 @@ def work_on(folder: Path, settings: "Settings", as_json: bool = False, scheduler
     with (
         Run(folder, settings.to_dict(), fingerprints, documents) as run,
         progress(documents, as_json=as_json) as pace,
-        Worker(settings, fingerprints, pace.enter) as worker,
+        _engine(settings, fingerprints, pace, scheduler) as engine,
     ):
         interrupted = False
         try:
             with asked_to_stop(stopping) as stop:
-                for status in work_through(run, settings.sources(), settings.task, Local(worker), stop):
+                for status in work_through(run, settings.sources(), settings.task, engine, stop):
                     pace.settle(status)
                 interrupted = stop()
         except KeyboardInterrupt:
@@ -44,14 +46,35 @@ def work_on(folder: Path, settings: "Settings", as_json: bool = False, scheduler
     return _told(folder, counts, documents, pace.settled.total() if interrupted else documents)
 
 
+@contextmanager
+def _engine(settings: "Settings", fingerprints: dict[str, str], pace: "Pace", scheduler: str | None) -> "Iterator[Engine]":
+    from clinex_edge.runs.cluster import Cluster
+    from clinex_edge.runs.local import Local
+    from clinex_edge.runs.worker import Worker
+
+    if scheduler:
+        with Cluster(scheduler, settings, fingerprints, notice) as cluster:
+            yield cluster
+    else:
+        with Worker(settings, fingerprints, pace.enter) as worker:
+            yield Local(worker)
+
+
 def _told(folder: Path, counts: Counter[str], documents: int, passed: int) -> int:
     """Say on stderr what came of it and what can be done next; returns the exit status. `passed` documents were looked at."""
+    from clinex_edge.runs.shards import whole_of
+
     kinds = ", ".join(f"{counts[kind]:,} {kind}" for kind in ("complete", "partial", "failed") if counts[kind])
     if passed < documents:
-        click.echo(f"Stopped after {passed:,} of {documents:,} documents ({kinds or 'none'}).", err=True)
-        click.echo(f"Go on with: clinex-edge extract --run {folder} --resume", err=True)
+        click.echo(f"Stopped: {counts.total():,} of {documents:,} documents are done ({kinds or 'none'}).", err=True)
+        click.echo(f"Go on with: clinex-edge runs retry {folder}", err=True)
         return INTERRUPTED
-    click.echo(f"{counts.total():,} documents: {kinds}. A table of them: clinex-edge convert {folder} --to answers.xlsx", err=True)
+    if not counts:
+        click.echo("No documents: all belong to other shards.", err=True)
+        return 0
+    click.echo(
+        f"{counts.total():,} documents: {kinds}. A table of them: clinex-edge convert {whole_of(folder)} --to answers.xlsx", err=True
+    )
     if counts["failed"]:
         click.echo(f"Why some failed: clinex-edge runs show {folder}. Try them again: clinex-edge runs retry {folder}", err=True)
     if counts["failed"] == counts.total():

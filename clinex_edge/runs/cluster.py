@@ -117,10 +117,12 @@ class Cluster:
         return results
 
     def _connect(self) -> Any:
-        security = self._dask.Security().get_connection_args("client")
+        security: dict[str, Any] = {}
+        with suppress(OSError):  # a file of certificates that cannot be read
+            security = self._dask.Security().get_connection_args("client")
         if self._address.startswith("tls:") and not security.get("ssl_context"):
             raise RunError(
-                f"Dask has no certificates for {self._address}.",
+                f"Dask has no certificates for {self._address} that can be read.",
                 "Name them in Dask's configuration, distributed.comm.tls: ca-file, and key and cert of client.",
             )
         try:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from clinex_edge.atomic import append_durably, open_private
 from clinex_edge.errors import RunError
 
+JOURNAL = "journal.jsonl"  # its name in a run's folder
 START = "0" * 64  # what the first event is chained to
 Event = dict[str, Any]
 

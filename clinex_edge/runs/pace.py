@@ -65,6 +65,8 @@ class Pace:
         """
         if not self.computed:
             return None
+        if not self.stage[0]:  # other machines tell none
+            return (self._clock() - self._began) / self.computed * self.remaining
         untranslated = max(0, self.remaining - self._ahead)
         switches = 2 * math.ceil(untranslated / (BATCH * BATCHES_AT_ONCE)) if self._takes_turns else 0
         return (

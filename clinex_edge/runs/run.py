@@ -20,9 +20,10 @@ from clinex_edge.atomic import append_durably, open_private, replaced_privately
 from clinex_edge.errors import OutputError, RunError
 from clinex_edge.pipeline.record import Record
 from clinex_edge.runs import audit, journal
-from clinex_edge.runs.journal import Event, Journal
+from clinex_edge.runs.journal import JOURNAL, Event, Journal
+from clinex_edge.runs.shards import parts
 
-RECORDS, JOURNAL, LOCK = "records.jsonl", "journal.jsonl", ".lock"
+RECORDS, LOCK = "records.jsonl", ".lock"
 Row = dict[str, Any]  # a record in its JSON form
 _PATIENCE = 16  # events that the disk may refuse one after the other before a run gives up
 
@@ -209,6 +210,8 @@ class Run:
         A document whose record is not there any more is forgotten, so that it is read again.
         """
         path, named = self.folder / RECORDS, self.history.named
+        for draft in self.folder.glob(f".{RECORDS}.*.part"):  # of a process that was killed right here
+            draft.unlink()
         self._where.clear()
         whole, found, at = True, set(), 0
         for line, is_named in _lines(path, named):
@@ -249,18 +252,6 @@ def read_records(folder: Path) -> Iterator[Row]:
         for identifier, state in history.states.items():
             if state.record_sha256 is None:
                 yield Record.failed(identifier, "", task, state.error or "").to_dict()
-
-
-def parts(folder: Path) -> list[Path]:
-    """The folder itself where it holds a run, else the shards in it. Raises RunError where there are none."""
-    found = (
-        [folder]
-        if (folder / JOURNAL).exists()
-        else sorted((path.parent for path in folder.glob(f"shard-*/{JOURNAL}")), key=lambda part: (len(part.name), part.name))
-    )
-    if not found:
-        raise RunError(f"{folder} holds no run.", "See: clinex-edge runs list")
-    return found
 
 
 def is_busy(folder: Path) -> bool:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from clinex_edge.errors import RunError
 from clinex_edge.runs import audit, journal
-from clinex_edge.runs.run import JOURNAL, RECORDS, History
+from clinex_edge.runs.journal import JOURNAL
+from clinex_edge.runs.run import RECORDS, History
 
 
 def findings(folder: Path) -> list[str]:
