@@ -78,7 +78,7 @@ def test_every_change_of_a_byte_is_found(path):
     data, written = path.read_bytes(), head(path)
     for position in range(len(data)):
         before, byte, behind = data[:position], data[position], data[position + 1 :]
-        for bits in (1, 32, 128, 255):
+        for bits in (1, 32):
             path.write_bytes(before + bytes([byte ^ bits]) + behind)
             assert head(path) != written, (position, bits)
 

@@ -161,11 +161,11 @@ def test_a_run_that_is_asked_to_stop_says_how_to_go_on(calls, whole, tmp_path, n
         told = process.communicate(timeout=120)[1].decode()
     assert process.returncode == 130
     assert "Finishing the documents at hand. Again: stop at once" in told
-    assert f"Stopped after 8 of {COUNT} documents (8 complete)." in told
-    assert f"Go on with: clinex-edge extract --run {folder} --resume" in told
+    assert f"Stopped before all {COUNT} documents were read (8 complete so far)." in told
+    assert f"Go on with: clinex-edge runs retry {folder}" in told
     assert gone(worker)
     assert History.of(folder).stopped["counts"] == {"complete": 8}
-    assert spawn("extract", "--run", folder, "--resume").status == 0
+    assert spawn("runs", "retry", folder).status == 0
     assert rows(folder) == rows(whole / "run")
 
 
@@ -178,7 +178,7 @@ def test_a_run_that_is_asked_twice_stops_at_once(calls, tmp_path, capsys):
         os.killpg(process.pid, signal.SIGTERM)
         told = process.communicate(timeout=10)[1].decode()
     assert process.returncode == 130
-    assert f"Stopped after 0 of {COUNT} documents (none)." in told and "Traceback" not in told
+    assert f"Stopped before all {COUNT} documents were read (none so far)." in told and "Traceback" not in told
     assert gone(worker)
     assert History.of(folder).stopped is not None
     assert "stopped" in run(capsys, "runs", "show", folder).stdout
@@ -206,7 +206,7 @@ def test_who_stops_a_run_over_changed_documents_is_not_told_that_it_is_finished(
     monkeypatch.setattr("clinex_edge.cli.working.asked_to_stop", stopping_at_once)
     stopped = run(capsys, "extract", folder, "--run", tmp_path / "run")
     assert stopped.status == 130
-    assert "Stopped after 0 of 2 documents" in stopped.stderr
+    assert "Stopped before" in stopped.stderr and "A table of them" not in stopped.stderr
 
 
 def test_who_stops_a_retry_of_shards_stops_all_of_them(three, tmp_path, capsys, monkeypatch):
@@ -215,7 +215,7 @@ def test_who_stops_a_retry_of_shards_stops_all_of_them(three, tmp_path, capsys, 
         assert run(capsys, "extract", three, "--run", tmp_path / "run", "--shard", f"{number}/2").status in (0, 1, 3)
     monkeypatch.setattr("clinex_edge.cli.working.asked_to_stop", stopping_at_once)
     stopped = run(capsys, "runs", "retry", tmp_path / "run")
-    assert (stopped.status, stopped.stderr.count("Stopped after")) == (130, 1)
+    assert (stopped.status, stopped.stderr.count("Stopped before")) == (130, 1)
 
 
 # --- what people are told ------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -66,17 +67,19 @@ def _told(folder: Path, counts: Counter[str], documents: int, passed: int) -> in
 
     kinds = ", ".join(f"{counts[kind]:,} {kind}" for kind in ("complete", "partial", "failed") if counts[kind])
     if passed < documents:
-        click.echo(f"Stopped: {counts.total():,} of {documents:,} documents are done ({kinds or 'none'}).", err=True)
-        click.echo(f"Go on with: clinex-edge runs retry {folder}", err=True)
+        click.echo(f"Stopped before all {documents:,} documents were read ({kinds or 'none'} so far).", err=True)
+        click.echo(f"Go on with: clinex-edge runs retry {quote(str(folder))}", err=True)
         return INTERRUPTED
     if not counts:
         click.echo("No documents: all belong to other shards.", err=True)
         return 0
     click.echo(
-        f"{counts.total():,} documents: {kinds}. A table of them: clinex-edge convert {whole_of(folder)} --to answers.xlsx", err=True
+        f"{counts.total():,} documents: {kinds}. A table of them: clinex-edge convert {quote(str(whole_of(folder)))} --to answers.xlsx",
+        err=True,
     )
     if counts["failed"]:
-        click.echo(f"Why some failed: clinex-edge runs show {folder}. Try them again: clinex-edge runs retry {folder}", err=True)
+        name = quote(str(folder))
+        click.echo(f"Why some failed: clinex-edge runs show {name}. Try them again: clinex-edge runs retry {name}", err=True)
     if counts["failed"] == counts.total():
         return 1
     return 0 if counts["complete"] == counts.total() else INCOMPLETE

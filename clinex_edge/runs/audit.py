@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock
 
 from clinex_edge import paths
-from clinex_edge.errors import OutputError
+from clinex_edge.errors import OutputError, RunError
 from clinex_edge.runs.journal import Event, Journal, read
 
 
@@ -29,6 +29,8 @@ def note(event: Event) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with FileLock(path.with_suffix(".lock"), mode=0o600), _opened(path) as journal:
             journal.append(event)
+    except RunError as error:
+        raise RunError(str(error), f"Keep {path} elsewhere as evidence: once it is moved away, a new audit log begins.") from error
     except OSError as error:
         raise OutputError(
             f"The audit log {path} cannot be written: {error.strerror}.", "Free some space, or let CLINEX_HOME name another folder."

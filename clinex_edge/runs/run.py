@@ -18,7 +18,9 @@ from filelock import FileLock, Timeout
 
 from clinex_edge.atomic import append_durably, open_private, replaced_privately
 from clinex_edge.errors import OutputError, RunError
+from clinex_edge.pipeline.pipeline import GivenTranslation
 from clinex_edge.pipeline.record import Record
+from clinex_edge.pipeline.translate import TranslatedTurn
 from clinex_edge.runs import audit, journal
 from clinex_edge.runs.journal import JOURNAL, Event, Journal
 from clinex_edge.runs.shards import parts
@@ -44,6 +46,7 @@ class History:
     def __init__(self) -> None:
         self.started: list[Event] = []
         self.stopped: Event | None = None  # the last event, where it says that the run stopped in good order
+        self.used: list[Event] = []
         self.states: dict[str, State] = {}
 
     @classmethod
@@ -68,6 +71,8 @@ class History:
             self.states[event["id"]] = State(**{name: event[name] for name in State._fields})
         elif event["event"] == "withdrawn":
             del self.states[event["id"]]
+        elif event["event"] == "used":
+            self.used.append(event)
 
     def forget(self, identifiers: Iterable[str]) -> None:
         """Treat documents as if they had never been read."""
@@ -170,6 +175,10 @@ class Run:
         for identifier in [name for name, state in self.history.states.items() if state.status == "failed" and name not in present]:
             self._write({"event": "withdrawn", "id": identifier})
 
+    def note_use(self, used: Row) -> None:
+        """Keep what a worker has used so far. Raises OutputError as `keep` does."""
+        self._write({"event": "used", **used})
+
     def close(self) -> None:
         """Raises OutputError; what was kept before stays."""
         with self._opened:
@@ -252,6 +261,20 @@ def read_records(folder: Path) -> Iterator[Row]:
         for identifier, state in history.states.items():
             if state.record_sha256 is None:
                 yield Record.failed(identifier, "", task, state.error or "").to_dict()
+
+
+def read_translations(folder: Path) -> dict[str, GivenTranslation]:
+    """The translations of a run by the sha256 of their document; none where the run never began. Raises RunError as `read_records`."""
+    if not (folder / JOURNAL).exists():
+        return {}
+    return {
+        row["document_sha256"]: GivenTranslation(
+            [TranslatedTurn(turn["turn"], turn["text"], turn["mean_logprob"], turn.get("doubtful")) for turn in row["translation"]],
+            row["provenance"]["translator"],
+        )
+        for row in read_records(folder)
+        if row.get("translation")
+    }
 
 
 def is_busy(folder: Path) -> bool:

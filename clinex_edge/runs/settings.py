@@ -21,7 +21,10 @@ class Loading:
 
 @dataclass(frozen=True)
 class Settings:
-    """The arguments of `clinex-edge extract`. Paths are absolute; `shard` is (i, n), the i-th of n parts, or None for the whole."""
+    """The arguments of `clinex-edge extract`. Paths are absolute; `shard` is (i, n), the i-th of n parts, or None for the whole.
+
+    `translations` is the folder of a run whose translations are taken where it has them.
+    """
 
     paths: tuple[str, ...]
     reading: Reading = Reading()  # noqa: RUF009  (frozen)
@@ -33,6 +36,7 @@ class Settings:
     translate: bool = True
     ctx_size: int | None = None
     loading: Loading = Loading()
+    translations: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""

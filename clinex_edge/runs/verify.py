@@ -6,11 +6,13 @@ from pathlib import Path
 from clinex_edge.errors import RunError
 from clinex_edge.runs import audit, journal
 from clinex_edge.runs.journal import JOURNAL
-from clinex_edge.runs.run import RECORDS, History
+from clinex_edge.runs.run import RECORDS, History, is_busy
 
 
 def findings(folder: Path) -> list[str]:
-    """What does not fit, in words; empty where all does. Raises RunError where there is no run."""
+    """What does not fit, in words; empty where all does. Raises RunError where there is no run, and for one that is being worked on."""
+    if is_busy(folder):
+        raise RunError(f"{folder} is being worked on.", "Verify it when that is done.")
     history, links, named = History(), {journal.START}, set()
     try:
         for line in journal.read(folder / JOURNAL):

@@ -7,7 +7,9 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from clinex_edge import errors
@@ -15,6 +17,7 @@ from clinex_edge.documents import Document
 from clinex_edge.errors import ClinexError, ModelError
 from clinex_edge.offline import guarded
 from clinex_edge.runs.settings import Settings
+from clinex_edge.runs.usage import used
 
 Row = dict[str, Any]
 Stage = Callable[[str, int, int], None]  # name, steps done, steps in all
@@ -28,10 +31,11 @@ class Worker:
     """A pipeline in a process of its own, started when it is first needed; use it as a context manager."""
 
     def __init__(self, settings: Settings, fingerprints: dict[str, str], stage: Stage):
-        """`stage` is told what the pipeline is at."""
+        """`stage` is told what the pipeline is at. `used` says what the process has answered and used so far (`usage.used`)."""
         self._setup = {"settings": settings.to_dict(), "fingerprints": fingerprints}
         self._stage = stage
         self._process: subprocess.Popen[bytes] | None = None
+        self.used: Row = {"documents": 0}
 
     def extract(self, batches: Sequence[Sequence[Document]]) -> Iterator[Row]:
         """The records of these documents in their JSON form, in order. Raises what the pipeline raises, and WorkerDied."""
@@ -43,6 +47,10 @@ class Worker:
                     self._stage(*message["stage"])
                 if "record" not in message:
                     raise _error(message)
+                self.used = {
+                    "process": process.pid, "documents": self.used["documents"] + 1, "seconds": round(time.monotonic() - self._began, 3),
+                    **message["used"],
+                }  # fmt: skip
                 yield message["record"]
         except (EOFError, BrokenPipeError) as error:
             raise WorkerDied(self._how_it_ended()) from error
@@ -71,7 +79,7 @@ class Worker:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=quiet, env=variables,
             start_new_session=True, creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # Ctrl-C reaches the parent alone
         )  # fmt: skip
-        self._process = process
+        self._process, self._began, self.used = process, time.monotonic(), {"documents": 0}
         _send(process.stdin, self._setup)
         return process
 
@@ -89,6 +97,7 @@ def serve(requests: Any, answers: Any) -> None:
     """What the process does: read the settings, then answer lists of batches until the other side is gone."""
     from clinex_edge.llama.model import LoadOptions
     from clinex_edge.pipeline.pipeline import Pipeline
+    from clinex_edge.runs.run import read_translations
 
     setup = json.loads(_received(requests))
     settings = Settings.from_dict(setup["settings"])
@@ -99,11 +108,12 @@ def serve(requests: Any, answers: Any) -> None:
         with Pipeline(
             settings.model, settings.translator, task=settings.task, decoder=settings.decoder, translate=settings.translate,
             options=options, progress=lambda *stage: _send(answers, {"stage": stage}),
+            given=read_translations(Path(settings.translations)) if settings.translations else {},
         ) as pipeline:  # fmt: skip
             while True:
                 batches = [[Document.from_text(**packed) for packed in batch] for batch in json.loads(_received(requests))]
                 for record in pipeline.extract_batches(batches):
-                    _send(answers, {"record": record.to_dict()})
+                    _send(answers, {"record": record.to_dict(), "used": used()})
     except ClinexError as error:
         _send(answers, {"error": type(error).__name__, "message": str(error), "hint": error.hint})
 
