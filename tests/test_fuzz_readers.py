@@ -15,19 +15,20 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import openpyxl
 import pytest
-from pdf import pdf, shown, stream
+from pdf import codes, pdf, persian, shown, stream
 
 from clinex_edge.errors import InputError, UsageError
 from clinex_edge.files.sources import KNOWN, Reading, sources
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
-pypdf = pytest.importorskip("pypdf")
+pytest.importorskip("pdfminer")
 
 SECONDS = 10  # for one input
 MARK = "Zamanzadeh"  # in every text; must be in no message
 TEXTS = [f'Nurse: is it worse, {MARK}?\nPatient {n}: "yes"; بیمار {n} پهلویم می‌سوزد' for n in range(8)]
 LATIN = [f"Nurse: is it worse, {MARK}? Patient {n}: yes, my flank burns and I cannot sleep at all." for n in range(3)]
+PERSIAN = "\n".join(f"پرستار: از دیروز که درد دارد (پهلو) بدتر است؟\nبیمار: بله، {MARK[::-1]} {n} را دیدم" for n in range(3))
 CHECKED = {".xlsx", ".docx", ".pdf", ".parquet"}  # formats with checksums of their content, and so no excuse for a changed text
 SEEDS, MANY_SEEDS = 25, 700  # for each good file
 
@@ -75,13 +76,10 @@ def word_file():
     return word("".join(f"<w:p><w:r><w:t>{line}</w:t></w:r></w:p>" for text in TEXTS for line in text.split("\n")))
 
 
-def pdf_file():
-    writer, data = pypdf.PdfWriter(), io.BytesIO()
-    writer.append(io.BytesIO(pdf(*(shown(text) for text in LATIN))))
-    for page in writer.pages:
-        page.compress_content_streams()
-    writer.write(data)
-    return data.getvalue()
+def persian_file():
+    shapes = sorted({*PERSIAN})
+    lines = (codes(*line[::-1], shapes=shapes) for line in PERSIAN.split("\n"))
+    return persian(f"BT /P 12 Tf 16 TL 50 700 Td {' Tj T* '.join(lines)} Tj ET", shapes=shapes, packed=True)
 
 
 GOOD = {
@@ -93,7 +91,8 @@ GOOD = {
     "book.xlsx": workbook(),
     "columns.parquet": column_file(),
     "letter.docx": word_file(),
-    "print.pdf": pdf_file(),
+    "print.pdf": pdf(*(shown(text) for text in LATIN), packed=True),
+    "persian.pdf": persian_file(),
     "plain.txt": "\n".join(TEXTS).encode(),
 }
 

@@ -7,7 +7,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 from cli_runner import environment
-from pdf import pdf, shown, stream
+from pdf import codes, pdf, persian, shown, stream
 
 from clinex_edge.errors import InputError
 from clinex_edge.files import office
@@ -154,7 +154,7 @@ def test_what_unpacks_to_too_much_is_refused_before_it_is_unpacked(refused, monk
 
 # --- .pdf ----------------------------------------------------------------------------------------------------------
 
-pytest.importorskip("pypdf")
+pytest.importorskip("pdfminer")
 PICTURE = "/XObject << /I 4 0 R >>"
 
 
@@ -204,7 +204,7 @@ CYCLE = stream("/Type /XObject /Subtype /Form /BBox [0 0 9 9] /Resources << /XOb
 HIDES = pdf(shown(*LINES * 2) + " /L Do", resources="/XObject << /L 7 0 R >>", more=[CYCLE])
 
 
-def test_what_pypdf_passes_over_is_an_error(refused):
+def test_what_pdfminer_passes_over_is_an_error(refused):
     refused(HIDES, ".pdf", "may hide some of its text")
 
 
@@ -237,17 +237,75 @@ def test_form_fields_that_hold_no_text_do_not_matter(read):
     assert "flank" in read(pdf(shown(*LINES), page=page), ".pdf")
 
 
-def test_a_page_in_persian_is_refused_for_the_order_of_its_words(read, refused):
-    font = "/G << /Type /Font /Subtype /Type1 /BaseFont /X /Encoding << /Type /Encoding /Differences [65 /dalarabic /reharabic] >> >>"
-    refused(pdf("BT /G 12 Tf (ABA AB) Tj ET", fonts=font), ".pdf", "in Persian", ".docx")
-    assert read(pdf(shown(*LINES) + " BT /G 12 Tf (A) Tj ET", fonts=font), ".pdf").endswith("د\n")
-
-
 def test_a_pdf_with_a_password_is_refused(refused):
-    import pypdf
+    key = "/Filter /Standard /V 1 /R 2 /P -44 /O <{0}> /U <{0}>".format("00" * 32)
+    for encryption in (key, key.replace("Standard", "Another")):
+        data = pdf(shown(*LINES)).replace(b"/Root", f"/Encrypt << {encryption} >> /Root".encode())
+        refused(data, ".pdf", "password", "print it")
 
-    writer, data = pypdf.PdfWriter(), io.BytesIO()
-    writer.append(io.BytesIO(pdf(shown(*LINES))))
-    writer.encrypt("", "owner", algorithm="RC4-128")
-    writer.write(data)
-    refused(data.getvalue(), ".pdf", "password", "print it")
+
+# --- .pdf in Persian -----------------------------------------------------------------------------------------------
+
+SHAPES = (" ", "د", "ر", "ت", "ب", "س", "لا", "م", "ی", "خ", "و", "ا", "(", ")", "5", "m", "g", "", "\ufeb3", "\ufefc", "\ufee1")
+
+
+def seen(*texts):
+    return codes(*texts, shapes=SHAPES)
+
+
+def page(*operations):
+    return persian(f"BT /P 12 Tf 16 TL 300 700 Td {' '.join(operations)} ET", shapes=SHAPES)
+
+
+PAIN = seen(*"درد"[::-1])
+ZWNJ = "/Span << /ActualText <feff200c> >> BDC"
+
+
+@pytest.mark.parametrize(
+    ("operations", "text"),
+    [
+        ([f"{seen('م', 'لا', 'س')} Tj T* {PAIN} Tj"], "سلام\nدرد"),
+        ([f"{seen(*')', *'درد تب'[::-1], *'(')} Tj"], "(درد تب)"),
+        ([f"{seen(*'mg 5 ', *'درد'[::-1])} Tj"], "درد 5 mg"),
+        ([f"{PAIN} Tj 40 0 Td {seen('ب', 'ت')} Tj"], "تب\tدرد"),
+        ([f"{seen(*'خرد'[::-1])} Tj {ZWNJ} {seen(' ')} Tj EMC 18 0 Td [{seen('ی')} 0 {seen('م')}] TJ"], "می\u200cخرد"),
+        ([f"{seen('م')} Tj -6 0 Td {seen('ی')} Tj {ZWNJ} EMC -6 0 Td {seen('خ')} Tj -6 0 Td {seen('ر')} Tj"], "می\u200cخر"),
+        ([f"{seen('ر')} Tj 6 0 Td {seen('خ')} Tj {ZWNJ} EMC 6 0 Td {seen('ی')} Tj 6 0 Td {seen('م')} Tj"], "می\u200cخر"),
+        ([f"/Span << /ActualText <feff062f0631062f> >> BDC {seen('م', 'م')} Tj EMC"], "درد"),
+        ([f"/Span /Said BDC {seen('م', 'م')} Tj EMC"], "درد"),
+        ([f"{seen(chr(0xFEE1), chr(0xFEFC), chr(0xFEB3))} Tj"], "سلام"),
+        ([f"0 1 -1 0 300 400 Tm {seen('ب', 'ت')} Tj 0 -16 Td {PAIN} Tj"], "تب\nدرد"),
+        ([f"{seen('ب', 'ت')} Tj 5 Ts {seen(*' 5')} Tj"], "5 تب"),
+    ],
+    ids=[
+        "ligature", "brackets", "dose", "cells", "gap that is drawn", "gap in order of speech", "gap in order of sight", "other text",
+        "other text by name", "presentation forms", "turned", "raised",
+    ],
+)  # fmt: skip
+def test_a_pdf_in_persian_is_read_in_the_order_of_speech(read, operations, text):
+    said = "/Properties << /Said << /ActualText <feff062f0631062f> >> >>"
+    data = persian(f"BT /P 12 Tf 16 TL 300 700 Td {' '.join(operations)} ET", shapes=SHAPES, resources=said)
+    assert read(data, ".pdf") == text
+
+
+@pytest.mark.parametrize(
+    ("operations", "said"),
+    [
+        ([f"{seen(*'را')} Tj"], "from their ends"),
+        ([f"{seen('د')} Tj 3 Ts {seen('ر')} Tj 6 Ts {seen('د')} Tj"], "page 1 is in Nastaliq"),
+        ([f"{seen('', 'م')} Tj"], "which letters"),
+        ([f"{PAIN} Tj <fe> Tj"], "which letters"),
+    ],
+)
+def test_a_pdf_in_persian_whose_letters_or_order_cannot_be_known_is_refused(refused, operations, said):
+    refused(page(*operations), ".pdf", said)
+
+
+def test_a_page_with_too_much_on_it_is_refused(refused, monkeypatch):
+    from clinex_edge.files import pdf as reader
+
+    monkeypatch.setattr(reader, "MAX_CHARACTERS", 90)
+    refused(pdf(shown(*LINES)), ".pdf", "more than 90 characters")
+    monkeypatch.setattr(reader, "MAX_CHARACTERS", 1_000)
+    monkeypatch.setattr(reader, "_MOST_DRAWN", 2)
+    refused(pdf(shown(*LINES) + " /I Do" * 3, resources=PICTURE), ".pdf", "more than 2 drawings")

@@ -16,12 +16,12 @@ from clinex_edge.documents.normalise import normalise
 from clinex_edge.errors import InputError, UsageError
 from clinex_edge.files.tables import AMBIGUOUS, ERROR, Row, rows
 
-_TEXTS = (
+TEXTS = (
     "text", "transcript", "transcription", "call_text", "note_text", "conversation", "dialogue", "note", "notes", "content", "body",
     "message",
-    "متن", "متن_تماس", "متن_مکالمه", "مکالمه", "گفتگو", "گفت_و_گو", "گفت_وگو", "رونوشت", "یادداشت", "شرح",
+    "متن", "متن_تماس", "متن_مکالمه", "مکالمه", "گفتگو", "گفت_و_گو", "رونوشت", "یادداشت", "شرح",
 )  # fmt: skip
-_IDS = (
+IDS = (
     "id", "call_id", "document_id", "doc_id", "record_id", "note_id", "case_id", "uid", "uuid", "key",
     "شناسه", "شناسه_تماس", "کد", "کد_تماس", "ردیف",
 )  # fmt: skip
@@ -78,8 +78,8 @@ def entries(
 
 
 def _entry(path: Path, row: Row, columns: _Columns) -> Entry:
-    identifier = _identifier(row.values.get(columns.id)) if columns.id else None
-    problem = _problem(row.values.get(columns.text))
+    identifier = identifier_of(row.values.get(columns.id)) if columns.id else None
+    problem = text_problem(row.values.get(columns.text))
     if row.error:
         return Entry(row.place, identifier, row.error)
     if problem:
@@ -88,12 +88,12 @@ def _entry(path: Path, row: Row, columns: _Columns) -> Entry:
     return Entry(row.place, identifier, row.values[columns.text])
 
 
-def _problem(value: Any) -> str | None:
+def text_problem(value: Any) -> str | None:
     """Why a cell's value is no text of a document; None where it is one."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return "is empty"
     if not isinstance(value, str):
-        return f"holds {_kind(value)}, not text"
+        return f"holds {kind_of(value)}, not text"
     if value.strip().casefold() in _NOTHING or _is_number(value) or not any(character.isalpha() for character in value):
         return "holds no words"
     if _HALF.search(value):
@@ -111,7 +111,8 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """What a value that is no text is, in words."""
     if value is AMBIGUOUS:
         return "two values"
     if value is ERROR:
@@ -122,7 +123,7 @@ def _kind(value: Any) -> str:
     return "a list"
 
 
-def _identifier(value: Any) -> str | None:
+def identifier_of(value: Any) -> str | None:
     """A cell's value as an id: 12.0 is "12", dates are as in ISO 8601; None for what names nothing."""
     if isinstance(value, str):
         name = " ".join(value.split())
@@ -145,40 +146,46 @@ def _choose(path: Path, head: Sequence[Row], id_column: str | None, text_column:
     names = [name for name, _ in Counter(chain.from_iterable(row.values for row in good)).most_common()]
     for asked, option in ((id_column, "--id-column"), (text_column, "--text-column")):
         if asked is not None and asked not in names:
-            raise UsageError(f"{path} has no column '{asked}' ({option}).", _listed(names))
-    text = text_column or _usual(names, _TEXTS) or _guess_text(path, good, [name for name in names if name != id_column])
-    columns = _Columns(text, id_column or _usual([name for name in names if name != text], _IDS))
+            raise UsageError(f"{path} has no column '{asked}' ({option}).", listed(names))
+    text = text_column or usual_column(names, TEXTS) or guess_text(path, good, [name for name in names if name != id_column])
+    columns = _Columns(text, id_column or usual_column([name for name in names if name != text], IDS))
     for name in (columns.text, columns.id):
         if name is not None and all(row.values.get(name) is AMBIGUOUS for row in good):
             raise InputError(f"{path} has two columns '{name}'.", "Give each column a name of its own.")
     return columns
 
 
-def _usual(names: Sequence[str], usual: Sequence[str]) -> str | None:
-    plain = {re.sub(r"[\s\u200c_-]+", "_", normalise(name.strip()).text.casefold()): name for name in reversed(names)}
-    return next((plain[name] for name in usual if name in plain), None)
+def usual_column(names: Sequence[str], usual: Sequence[str]) -> str | None:
+    """The first of the usual names that is among `names`, as it is written there."""
+    plain = {plain_name(name): name for name in reversed(names)}
+    return next((plain[name] for name in map(plain_name, usual) if name in plain), None)
 
 
-def _guess_text(path: Path, good: Sequence[Row], names: Sequence[str]) -> str:
+def plain_name(name: str) -> str:
+    """A column's name as it is compared: "Call ID" and "call_id" are the same."""
+    return re.sub(r"[\s\u200c_-]+", "", normalise(name.strip()).text.casefold())
+
+
+def guess_text(path: Path, good: Sequence[Row], names: Sequence[str]) -> str:
     """The column with the longest texts. Raises InputError where none has texts of several words, or the first row is one of them."""
     texts = {name: [value for row in good if isinstance(value := row.values.get(name), str)] for name in names}
     wordy = [name for name in names if sum(len(text.split()) for text in texts[name]) > _WORDS * len(texts[name])]
     name = max(wordy, key=lambda name: sum(map(len, texts[name])), default=None)
     if name is None:
-        raise InputError(f"{path} has no column with texts of several words.", f"Name one with --text-column. {_listed(names)}")
-    if not _is_name(name) or re.fullmatch(r"column \d+", name) or any(re.fullmatch(r"[\d.]+", other) for other in names):
+        raise InputError(f"{path} has no column with texts of several words.", f"Name one with --text-column. {listed(names)}")
+    if not is_name(name) or re.fullmatch(r"column \d+", name) or any(re.fullmatch(r"[\d.]+", other) for other in names):
         raise InputError(
             f"{path} seems to have no header: its first row must name the columns.", "Add that row, or name the column with --text-column."
         )
     return name
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     """Names of columns, unless one of them could be a patient's words."""
-    if all(map(_is_name, names)):
+    if all(map(is_name, names)):
         return f"Its columns: {', '.join(names)}."
     return "Its first row does not seem to name the columns."
 
 
-def _is_name(text: str) -> bool:
+def is_name(text: str) -> bool:
     return len(text) <= _NAME and len(text.split()) <= _NAME_WORDS and not _NO_NAME.search(text)

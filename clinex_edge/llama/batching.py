@@ -13,7 +13,7 @@ import numpy as np
 from clinex_edge.errors import ContextError
 from clinex_edge.llama.model import MAX_BRANCHES, Counters, Entry, Logits, Model, common_length
 
-PARALLEL = 32  # sequences that decode together; on a CPU 17 cost about as much as 32
+PARALLEL = 16  # sequences that decode together
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,13 @@ def generate(model: Model, groups: Sequence[Sequence[Job]], parallel: int = PARA
 
 class _Scheduler:
     def __init__(self, model: Model, groups: Sequence[Sequence[Job]], parallel: int):
-        self.model, self.parallel = model, min(parallel, MAX_BRANCHES - 1)
+        self.model, self.parallel = model, min(parallel, MAX_BRANCHES // 2 - 1)
         self.groups = deque((number, group) for number, group in enumerate(groups) if group)
         prompts = [job.prompt[:-1] for _, group in self.groups for job in group]
         model.rewind(common_length([model.held, *prompts]))
         self.shared = len(model.held)
         self.free_cells = model.ctx_size - self.shared
-        self.free_sequences = list(range(MAX_BRANCHES, 0, -1))  # sequence 0 is the model's own
+        self.free_sequences = list(range(2 * self.parallel + 2, 0, -1))  # sequence 0 is the model's own
         self.computing: list[_Sequence] = []
         self.trunks: list[_Trunk] = []  # computed, with jobs waiting
 
@@ -93,7 +93,7 @@ class _Scheduler:
                     return
                 yield from self._step()
         finally:  # also where the caller stops early
-            for sequence in range(1, MAX_BRANCHES + 1):
+            for sequence in range(1, 2 * self.parallel + 3):
                 self.model.forget(sequence)
 
     @property
@@ -119,7 +119,7 @@ class _Scheduler:
         prompts = [job.prompt[:-1] for job in group]
         tokens = list(prompts[0][self.shared : common_length(prompts)])
         largest = max(len(job.prompt) + job.room for job in group) - self.shared - len(tokens)
-        if len(tokens) + largest > self.free_cells or len(self.free_sequences) < 2:  # its own and one for a job
+        if len(tokens) + largest > self.free_cells:
             return
         self.groups.popleft()
         trunk = _Trunk(number, tokens, deque(enumerate(group)), self.free_sequences.pop())
