@@ -12,7 +12,7 @@ from clinex_edge.files.wide import AFTER, BEFORE, Cell, Row, cells, columns
 MAX_ROWS, MAX_COLUMNS = 1_048_576, 16_384  # of a sheet
 MAX_UNITS = 32_767  # of UTF-16 in a cell
 _CUT = " … [cut here]"
-_WIDTHS = {"id": 24, "source": 24, "error": 32, "unanswered": 32, "task": 16, "document_sha256": 16}  # characters
+_WIDTHS = {"id": 24, "source": 24, "error": 32, "unanswered": 32, "task": 16, "document_sha256": 16, "doubtful_turns": 16}  # characters
 _MEANINGS = {
     "id": "The document's name in this run.",
     "source": "Where it was read from.",
@@ -85,6 +85,7 @@ def _answers(book: Any, sheet: Any, records: Iterable[Row], fields: Sequence[str
     if 2 * persian > row:
         sheet.right_to_left()
     sheet.freeze_panes(1, 1)
+    _print_on_one_width(sheet)
     sheet.autofilter(0, 0, row, len(names) - 1)
     sheet.ignore_errors({"number_stored_as_text": f"A1:XFD{MAX_ROWS}"})
     shade = {"type": "2_color_scale", "min_type": "num", "min_value": 0, "max_type": "num", "max_value": 1}
@@ -113,9 +114,17 @@ def _explain(book: Any, sheet: Any, fields: Sequence[str], labels: Mapping[str, 
     sheet.set_column(0, 0, 32)
     sheet.set_column(1, 1, 80)
     sheet.freeze_panes(1, 0)
+    _print_on_one_width(sheet)
     for row, (name, meaning) in enumerate(lines):
         sheet.write_string(row, 0, name, _hatched(book) if name == "A hatched cell" else bold)
         sheet.write_string(row, 1, _text(meaning), bold if row == 0 else wrapped)
+
+
+def _print_on_one_width(sheet: Any) -> None:
+    sheet.set_landscape()
+    sheet.set_paper(9)  # A4
+    sheet.fit_to_pages(1, 0)
+    sheet.repeat_rows(0)
 
 
 def _hatched(book: Any) -> Any:
