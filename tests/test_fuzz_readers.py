@@ -355,7 +355,7 @@ HAND_MADE = {
     "very deep.pdf": pdf("[" * 100_000),
     "long number.pdf": pdf("9" * 1_000_000 + " 0 Td"),
     "a page of pages.pdf": pdf("q Q").replace(b"/Count 1", b"/Count 999999999"),
-    "letters without end.pdf": pdf(f"BT /F 12 Tf ({MARK} {'flank ' * 300_000}) Tj ET"),
+    "letters without end.pdf": pdf(f"BT /F 12 Tf ({MARK} {'flank ' * 50_000}) Tj ET"),
     "a header only.parquet": b"PAR1" + b"\xff" * 100 + b"\x64\0\0\0PAR1",
     "a footer too long.parquet": b"PAR1" + b"\xff\xff\xff\x7fPAR1",
     "line without end.txt": MARK.encode() * 500_000,

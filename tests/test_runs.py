@@ -241,10 +241,11 @@ def test_a_run_can_be_read_while_it_is_worked_on(tmp_path):
         assert list(read_records(tmp_path / "run")) == []
         for _ in work_through(run, sources(TEXTS), "palliative-call", FakeEngine([FAILING]), lambda: False):
             seen.append(len(list(read_records(tmp_path / "run"))))
-            assert findings(tmp_path / "run") == []
             assert is_busy(tmp_path / "run")
+        with pytest.raises(RunError, match="is being worked on"):
+            findings(tmp_path / "run")
     assert seen == list(range(1, 13))
-    assert not is_busy(tmp_path / "run")
+    assert not is_busy(tmp_path / "run") and findings(tmp_path / "run") == []
 
 
 def test_characters_that_no_encoding_takes_do_not_stop_a_run(tmp_path):
