@@ -105,8 +105,8 @@ def _settings(paths: tuple[str, ...], given: dict[str, Any]) -> "Settings":
         paths,
         Reading(given["encoding"], given["language"], given["pattern"], given["id_column"], given["text_column"]),
         given["shard"],
-        _absolute(given["model"]),
-        _absolute(given["translator"]),
+        options.absolute_model(given["model"]),
+        options.absolute_model(given["translator"]),
         given["task"],
         given["decoder"],
         not given["no_translate"],
@@ -198,11 +198,6 @@ def _check_apart(result: Path, paths: tuple[str, ...]) -> None:
     for path in paths:
         if path != "-" and os.path.isdir(path) and Path(os.path.realpath(result)).is_relative_to(os.path.realpath(path)):
             raise OutputError(f"{result} lies in {path}, so it would be read as documents the next time.", "Give a place outside of it.")
-
-
-def _absolute(model: str | None) -> str | None:
-    """A name stays; the path of a model file is made absolute."""
-    return str(Path(model).expanduser().absolute()) if model and Path(model).expanduser().is_file() else model
 
 
 def _shard(value: str | None) -> tuple[int, int] | None:

@@ -7,6 +7,7 @@ import sys
 import click
 
 from clinex_edge import __version__
+from clinex_edge.cli.bench import bench
 from clinex_edge.cli.cache import cache
 from clinex_edge.cli.convert import convert
 from clinex_edge.cli.doctor import doctor
@@ -33,6 +34,7 @@ def cli() -> None:
       clinex-edge extract calls.xlsx --output answers.xlsx
       clinex-edge extract calls/ --run run/        many documents; what is interrupted goes on
       clinex-edge convert run/ --to answers.xlsx   records into another format
+      clinex-edge bench run labelled.csv           how good and how fast each model is on your own calls
       clinex-edge translate call.txt               the English the extractor reads
       clinex-edge models list                      larger models, and which are here
 
@@ -46,6 +48,7 @@ cli.add_command(extract)
 cli.add_command(translate)
 cli.add_command(convert)
 cli.add_command(runs)
+cli.add_command(bench)
 cli.add_command(models)
 cli.add_command(tasks)
 cli.add_command(cache)

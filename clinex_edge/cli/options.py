@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -43,3 +44,8 @@ def load_options(ctx_size: int | None, threads: int | None, gpu_layers: str) -> 
     if gpu_layers != "auto" and not gpu_layers.removeprefix("-").isdecimal():
         raise click.UsageError("--gpu-layers takes a number, -1 for all, or auto.")
     return LoadOptions(ctx_size, threads, None if gpu_layers == "auto" else int(gpu_layers))
+
+
+def absolute_model(model: str | None) -> str | None:
+    """A name stays; the path of a model file is made absolute."""
+    return str(Path(model).expanduser().absolute()) if model and Path(model).expanduser().is_file() else model

@@ -58,7 +58,7 @@ def free_gpu_memory() -> int:
 
 def description() -> str:
     """One line that tells machines of another speed apart; names no host and no user."""
-    return f"{_cpu_name()}, {physical_cores()} cores, {logical_cores()} threads, {build_info()}"
+    return f"{cpu_name()}, {physical_cores()} cores, {logical_cores()} threads, {build_info()}"
 
 
 def build_info() -> str:
@@ -66,7 +66,7 @@ def build_info() -> str:
     return f"llama-cpp-python {llama_cpp.__version__}; {llama_cpp.llama_print_system_info().decode().strip()}"
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

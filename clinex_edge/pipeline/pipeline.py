@@ -2,9 +2,10 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import compress, islice
+from types import MappingProxyType
 from typing import Any
 
 from clinex_edge import __version__
@@ -15,6 +16,7 @@ from clinex_edge.llama import machine
 from clinex_edge.llama.machine import build_info
 from clinex_edge.llama.model import Counters, LoadOptions, Model
 from clinex_edge.llama.prefixes import prefix_store
+from clinex_edge.llama.probe import speeds
 from clinex_edge.models.fingerprint import sha256_of
 from clinex_edge.models.registry import ModelSpec, find
 from clinex_edge.models.tuned import remembered
@@ -30,6 +32,14 @@ Progress = Callable[[str, int, int], None]  # stage, steps done, steps in all; "
 
 
 _Translated = tuple[list[Translation | None], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class GivenTranslation:
+    """A translation made before, and what its record's provenance says of the translator."""
+
+    turns: list[TranslatedTurn]
+    provenance: dict[str, Any]
 
 
 def _quiet(stage: str, done: int, total: int) -> None: ...
@@ -53,15 +63,18 @@ class Pipeline:
         translate: bool = True,
         options: LoadOptions = LoadOptions(),  # noqa: B008  (frozen)
         progress: Progress = _quiet,
+        given: Mapping[str, GivenTranslation] = MappingProxyType({}),
     ):
-        """Raises UsageError for an unknown name and TaskError for a broken task. Models are loaded when first used."""
+        """`given` holds translations to take as they are, by the sha256 of their document.
+
+        Raises UsageError for an unknown name and TaskError for a broken task. Models are loaded when first used."""
         self.task = load_task(task)
         get_decoder(decoder)
         self.decoder = decoder
         self.translates = translate
         self.extractor_spec = find(model, "extractor")
         self.translator_spec = find(translator, "translator")
-        self._options, self._progress = options, progress
+        self._options, self._progress, self._given = options, progress, given
         self._models: dict[str, Model] = {}
         self._translation = load_translation(self.translator_spec.translation_profile) if translate else None
         self._needs: dict[str, int] = {}
@@ -121,7 +134,7 @@ class Pipeline:
         for batch, (translations, translating) in zip(batches, translated if together else list(translated), strict=True):
             stopwatch = _Stopwatch(self)
             extractions = self._extract(batch, translations)
-            timings = _timings([len(d.turns) for d in batch], [t is not None for t in translations], translating, stopwatch.lap())
+            timings = _timings([len(d.turns) for d in batch], [self._is_translated_here(d) for d in batch], translating, stopwatch.lap())
             yield from map(self._record, batch, translations, extractions, timings)
 
     def _translated(self, batch: Sequence[Document], together: bool) -> _Translated:
@@ -129,9 +142,9 @@ class Pipeline:
         stopwatch = _Stopwatch(self)
         if together:  # what is wrong with the extractor shows before the translation, not after it
             self._extractor(self._asked_in(batch[0]))
-        foreign = [document for document in batch if self._translates(document)]
-        translations = iter(self._translate(foreign) if foreign else [])
-        return [next(translations) if self._translates(document) else None for document in batch], stopwatch.lap()
+        foreign = [document for document in batch if self._is_translated_here(document)]
+        made = iter(self._translate(foreign) if foreign else [])
+        return [next(made) if self._is_translated_here(document) else self._given_turns(document) for document in batch], stopwatch.lap()
 
     def _record(self, document: Document, translation: Translation | None, extraction: Extraction, timings: dict[str, float]) -> Record:
         return Record.of(
@@ -140,7 +153,7 @@ class Pipeline:
             {name: Feature.of(decision) for name, decision in extraction.decisions.items()},
             translation=translation if isinstance(translation, list) else [],
             windows=[(first + 1, last) for first, last in extraction.windows],
-            provenance=self._provenance(self._extractor(self._asked_in(document)), translation is not None),
+            provenance=self._provenance(document),
             timings=timings,
         )
 
@@ -171,6 +184,12 @@ class Pipeline:
 
     def _translates(self, document: Document) -> bool:
         return self.translates and document.language != "en"
+
+    def _is_translated_here(self, document: Document) -> bool:
+        return self._translates(document) and document.sha256 not in self._given
+
+    def _given_turns(self, document: Document) -> Translation | None:
+        return self._given[document.sha256].turns if self._translates(document) else None
 
     def _asked_in(self, document: Document) -> str:
         return "en" if self._translates(document) else document.language
@@ -223,7 +242,8 @@ class Pipeline:
             self._extractors[language] = Extractor(self._model(spec), self.task, spec.profile, language, self.decoder)
         return self._extractors[language]
 
-    def _provenance(self, extractor: Extractor, translated: bool) -> dict[str, Any]:
+    def _provenance(self, document: Document) -> dict[str, Any]:
+        extractor = self._extractor(self._asked_in(document))
         result = {
             "clinex_edge": __version__,
             "llama_cpp": build_info(),
@@ -233,10 +253,18 @@ class Pipeline:
             "prompt_sha256": extractor.prompt_sha256,
             "extractor": self._described[str(self.extractor_spec.path)],
         }
-        if translated and self._translation:
+        if self._translates(document) and document.sha256 in self._given:
+            result["translator"] = {**self._given[document.sha256].provenance, "reused": True}
+        elif self._translates(document) and self._translation:
             description = self._described[str(self.translator_spec.path)]
             result["translator"] = {**description, "prompt_sha256": self._translation.sha256}
         return result
+
+    def speeds(self) -> dict[str, dict[str, float]]:
+        """The `probe.speeds` of the models in memory, by role. Takes seconds."""
+        specs = {"extractor": self.extractor_spec, "translator": self.translator_spec}
+        measured = {path: speeds(model) for path, model in self._models.items()}
+        return {role: measured[str(spec.path)] for role, spec in specs.items() if str(spec.path) in measured}
 
     @property
     def load_seconds(self) -> float:

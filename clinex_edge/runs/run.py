@@ -46,7 +46,7 @@ class History:
     def __init__(self) -> None:
         self.started: list[Event] = []
         self.stopped: Event | None = None  # the last event, where it says that the run stopped in good order
-        self.used: list[Event] = []
+        self.used: list[Event] = []  # what was noted of workers, with the number of the session, from 1
         self.states: dict[str, State] = {}
 
     @classmethod
@@ -72,7 +72,7 @@ class History:
         elif event["event"] == "withdrawn":
             del self.states[event["id"]]
         elif event["event"] == "used":
-            self.used.append(event)
+            self.used.append({**event, "session": len(self.started)})
 
     def forget(self, identifiers: Iterable[str]) -> None:
         """Treat documents as if they had never been read."""

@@ -11,13 +11,15 @@ def used() -> dict[str, float]:
 
 
 def _peak() -> int:
-    if sys.platform == "linux":  # what getrusage says there includes the process that started this one
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
     if sys.platform == "win32":
         import psutil
 
         return int(psutil.Process().memory_info().peak_wset)
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if sys.platform == "darwin":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # What getrusage says on Linux includes the process that started this one, so it is the second choice.
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    kilobytes = next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), None)
+    return 1024 * (kilobytes or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

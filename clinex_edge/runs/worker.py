@@ -35,7 +35,7 @@ class Worker:
         self._setup = {"settings": settings.to_dict(), "fingerprints": fingerprints}
         self._stage = stage
         self._process: subprocess.Popen[bytes] | None = None
-        self.used: Row = {"documents": 0}
+        self.used: Row = {}
 
     def extract(self, batches: Sequence[Sequence[Document]]) -> Iterator[Row]:
         """The records of these documents in their JSON form, in order. Raises what the pipeline raises, and WorkerDied."""
@@ -47,16 +47,25 @@ class Worker:
                     self._stage(*message["stage"])
                 if "record" not in message:
                     raise _error(message)
-                self.used = {
-                    "process": process.pid, "documents": self.used["documents"] + 1, "seconds": round(time.monotonic() - self._began, 3),
-                    **message["used"],
-                }  # fmt: skip
+                answered, seconds = self.used.get("documents", 0) + 1, round(time.monotonic() - self._began, 3)
+                self.used = {"process": process.pid, "documents": answered, "seconds": seconds, **message["used"]}
                 yield message["record"]
         except (EOFError, BrokenPipeError) as error:
             raise WorkerDied(self._how_it_ended()) from error
         except ClinexError:
             self.close()
             raise
+
+    def speeds(self) -> Row:
+        """What `Pipeline.speeds` measures of the models that are loaded now; empty where none is, or none can be measured."""
+        if self._process is None:
+            return {}
+        try:
+            _send(self._process.stdin, "speeds")
+            found: Row = json.loads(_received(self._process.stdout)).get("speeds", {})
+        except (EOFError, BrokenPipeError):
+            return {}
+        return found
 
     def close(self) -> None:
         """End the process at once."""
@@ -79,7 +88,7 @@ class Worker:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=quiet, env=variables,
             start_new_session=True, creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # Ctrl-C reaches the parent alone
         )  # fmt: skip
-        self._process, self._began, self.used = process, time.monotonic(), {"documents": 0}
+        self._process, self._began, self.used = process, time.monotonic(), {}
         _send(process.stdin, self._setup)
         return process
 
@@ -111,7 +120,11 @@ def serve(requests: Any, answers: Any) -> None:
             given=read_translations(Path(settings.translations)) if settings.translations else {},
         ) as pipeline:  # fmt: skip
             while True:
-                batches = [[Document.from_text(**packed) for packed in batch] for batch in json.loads(_received(requests))]
+                request = json.loads(_received(requests))
+                if request == "speeds":
+                    _send(answers, {"speeds": pipeline.speeds()})
+                    continue
+                batches = [[Document.from_text(**packed) for packed in batch] for batch in request]
                 for record in pipeline.extract_batches(batches):
                     _send(answers, {"record": record.to_dict(), "used": used()})
     except ClinexError as error:
