@@ -24,9 +24,10 @@ import psutil
 from clinex_edge.models.fingerprint import sha256_of
 from clinex_edge.models.registry import find
 from clinex_edge.pipeline.record import Feature, Record
+from clinex_edge.runs.history import RECORDS, read_records
 from clinex_edge.runs.journal import JOURNAL
 from clinex_edge.runs.local import Local
-from clinex_edge.runs.run import RECORDS, Run, read_records
+from clinex_edge.runs.run import Run
 from clinex_edge.runs.settings import Loading, Settings
 from clinex_edge.runs.verify import findings
 from clinex_edge.runs.work import Result, work_through

@@ -23,10 +23,11 @@ from clinex_edge.bench.latency import latency
 from clinex_edge.bench.run import run_systems, systems_of
 from clinex_edge.errors import InputError, ModelError, RunError, UsageError
 from clinex_edge.models.registry import find
+from clinex_edge.runs.history import RECORDS
 from clinex_edge.runs.journal import JOURNAL
 from clinex_edge.runs.local import Local
 from clinex_edge.runs.pace import Pace
-from clinex_edge.runs.run import RECORDS, Run
+from clinex_edge.runs.run import Run
 from clinex_edge.runs.settings import Loading
 from clinex_edge.runs.verify import findings
 from clinex_edge.runs.work import work_through

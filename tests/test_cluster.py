@@ -22,7 +22,7 @@ from clinex_edge.errors import ModelError, RunError, UsageError
 from clinex_edge.offline import guarded
 from clinex_edge.runs import cluster
 from clinex_edge.runs.cluster import Cluster
-from clinex_edge.runs.run import read_records
+from clinex_edge.runs.history import read_records
 from clinex_edge.runs.settings import Settings
 from clinex_edge.runs.shards import parts
 from clinex_edge.runs.verify import findings

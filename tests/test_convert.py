@@ -15,8 +15,8 @@ from test_write import FIELDS, TABLES, failed, held_by_tables, record
 from clinex_edge.errors import InputError
 from clinex_edge.files.records import read_records
 from clinex_edge.files.write import FORMATS, write_records
-from clinex_edge.runs.run import RECORDS
-from clinex_edge.runs.run import read_records as read_run
+from clinex_edge.runs.history import RECORDS
+from clinex_edge.runs.history import read_records as read_run
 
 ROWS = [
     record(),

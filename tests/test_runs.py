@@ -22,9 +22,10 @@ from clinex_edge.files.sources import Source
 from clinex_edge.pipeline.pipeline import BATCH, BATCHES_AT_ONCE
 from clinex_edge.runs import audit, journal
 from clinex_edge.runs import run as run_module
+from clinex_edge.runs.history import RECORDS, History, read_records
 from clinex_edge.runs.journal import JOURNAL
 from clinex_edge.runs.local import Local
-from clinex_edge.runs.run import LOCK, RECORDS, History, Run, is_busy, read_records
+from clinex_edge.runs.run import LOCK, Run, is_busy
 from clinex_edge.runs.settings import Settings
 from clinex_edge.runs.shards import parts
 from clinex_edge.runs.verify import findings
@@ -269,7 +270,7 @@ def test_a_run_takes_the_same_settings_and_models_only(tmp_path):
     ):
         with pytest.raises(RunError, match=rf"other settings \({named}\)") as refused:
             begin(tmp_path / "run", settings=settings, fingerprints=fingerprints)
-        assert "--resume" in refused.value.hint
+        assert "runs retry" in refused.value.hint
     assert (tmp_path / "run" / JOURNAL).read_bytes() == before
     begin(tmp_path / "run", settings={**SETTINGS, "loading": {"threads": 7}}).close()
     assert History.of(tmp_path / "run").settings["loading"] == {"threads": 7}

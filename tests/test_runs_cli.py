@@ -19,8 +19,9 @@ from endurance import unbroken, write_calls
 
 from clinex_edge.errors import RunError
 from clinex_edge.runs import audit, journal
+from clinex_edge.runs.history import RECORDS, History
 from clinex_edge.runs.journal import JOURNAL, Journal
-from clinex_edge.runs.run import RECORDS, History, is_busy
+from clinex_edge.runs.run import is_busy
 
 ROOT = Path(__file__).parent.parent
 COUNT = 20  # documents: two batches and a half
@@ -337,7 +338,7 @@ def test_what_cannot_be_run_is_said_at_once_and_leaves_nothing(tmp_path, capsys,
 def test_other_options_are_refused_and_resume_takes_the_old_ones(copied, calls, capsys):
     refused = run(capsys, "extract", calls, "--run", copied, "--no-translate")
     assert refused.status == 1
-    assert "other settings (translate, translation, translator)" in refused.stderr and "--resume" in refused.stderr
+    assert "other settings (translate, translation, translator)" in refused.stderr and "runs retry" in refused.stderr
     assert run(capsys, "extract", "--run", copied, "--resume").status == 0
 
 

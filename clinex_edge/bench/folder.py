@@ -18,7 +18,7 @@ from clinex_edge.bench.predictions import Predictions
 from clinex_edge.errors import OutputError, RunError
 from clinex_edge.files.records import read_records as read_file
 from clinex_edge.files.sources import Reading
-from clinex_edge.runs.run import RECORDS, Row, read_records
+from clinex_edge.runs.history import RECORDS, Row, read_records
 from clinex_edge.runs.settings import Loading, Settings
 
 DATA, ABOUT, RUNS, BASELINES = "data.jsonl", "bench.json", "runs", "baselines"

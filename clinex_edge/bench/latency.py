@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from clinex_edge.bench.folder import Bench, System
-from clinex_edge.runs.run import History, Row, read_records
+from clinex_edge.runs.history import History, Row, read_records
 
 _STAGES = ("load_s", "translate_s", "extract_s")
 

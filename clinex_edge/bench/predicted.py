@@ -16,7 +16,7 @@ from clinex_edge.files import tables, wide
 from clinex_edge.files.columns import identifier_of
 from clinex_edge.files.records import read_records
 from clinex_edge.files.tables import Row
-from clinex_edge.runs.run import read_records as read_run
+from clinex_edge.runs.history import read_records as read_run
 from clinex_edge.tasks import Task
 
 _YES_FROM = 0.5  # the probability from which a table that holds nothing else says yes

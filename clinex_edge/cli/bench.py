@@ -289,7 +289,7 @@ def _systems(path: Path) -> list["Predictions"]:
     from clinex_edge.bench.folder import ABOUT, read_bench
     from clinex_edge.bench.predictions import Predictions
     from clinex_edge.files.records import read_records as read_file
-    from clinex_edge.runs.run import read_records
+    from clinex_edge.runs.history import read_records
 
     if (path / ABOUT).exists() or not (path.resolve().parent.parent / ABOUT).exists():
         return list(read_bench(path).predictions())

@@ -51,7 +51,7 @@ def convert(records: Path, to: str) -> None:
 
 def _read(records: Path) -> Iterator[dict[str, Any]]:
     from clinex_edge.files.records import read_records
-    from clinex_edge.runs.run import read_records as read_run
+    from clinex_edge.runs.history import read_records as read_run
 
     return read_run(records) if records.is_dir() else read_records(records)
 

@@ -78,7 +78,7 @@ def extract(
 
 
 def _in_run(folder: Path, paths: tuple[str, ...], resume: bool, dask: str | None, json_progress: bool, given: dict[str, Any]) -> int:
-    from clinex_edge.runs.run import History
+    from clinex_edge.runs.history import History
     from clinex_edge.runs.settings import Settings
     from clinex_edge.runs.shards import shard_folder
 

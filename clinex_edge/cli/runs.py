@@ -11,7 +11,7 @@ from clinex_edge.cli.offline import GuardedGroup
 from clinex_edge.cli.working import INTERRUPTED, work_on
 
 if TYPE_CHECKING:
-    from clinex_edge.runs.run import History
+    from clinex_edge.runs.history import History
 
 _SHOWN = 20  # failures, without --all
 
@@ -53,7 +53,7 @@ def list_runs(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="All of it as one JSON object.")
 def show(folder: Path, show_all: bool, as_json: bool) -> None:
     """Show how far a run is, what failed and why, and what it runs on."""
-    from clinex_edge.runs.run import History
+    from clinex_edge.runs.history import History
     from clinex_edge.runs.shards import parts
 
     tell_missing_shards(folder)
@@ -89,7 +89,7 @@ def show(folder: Path, show_all: bool, as_json: bool) -> None:
 @click.option("--json-progress", is_flag=True, help="Tell progress on stderr as JSON Lines, for other programs.")
 def retry(folder: Path, dask: str | None, json_progress: bool) -> int:
     """Try the documents that failed again, and go on with what is left, with the options of the last time."""
-    from clinex_edge.runs.run import History
+    from clinex_edge.runs.history import History
     from clinex_edge.runs.settings import Settings
     from clinex_edge.runs.shards import parts
 
@@ -121,7 +121,8 @@ def verify(folder: Path) -> int:
 def _summary(folder: Path) -> dict[str, Any]:
     """What a run's folder tells, in JSON form."""
     from clinex_edge.errors import RunError
-    from clinex_edge.runs.run import History, is_busy
+    from clinex_edge.runs.history import History
+    from clinex_edge.runs.run import is_busy
 
     try:
         history = History.of(folder)

@@ -8,91 +8,20 @@ import hashlib
 import json
 import os
 import uuid
-from collections import Counter
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
 from clinex_edge.atomic import append_durably, open_private, replaced_privately
 from clinex_edge.errors import OutputError, RunError
-from clinex_edge.pipeline.pipeline import GivenTranslation
-from clinex_edge.pipeline.record import Record
-from clinex_edge.pipeline.translate import TranslatedTurn
-from clinex_edge.runs import audit, journal
+from clinex_edge.runs import audit
+from clinex_edge.runs.history import RECORDS, History, Row, State, lines_of
 from clinex_edge.runs.journal import JOURNAL, Event, Journal
-from clinex_edge.runs.shards import parts
 
-RECORDS, LOCK = "records.jsonl", ".lock"
-Row = dict[str, Any]  # a record in its JSON form
+LOCK = ".lock"
 _PATIENCE = 16  # events that the disk may refuse one after the other before a run gives up
-
-
-class State(NamedTuple):
-    """What has become of a document: "complete", "partial" or "failed" (`error` says why), and which line is its record."""
-
-    status: str
-    document_sha256: str | None
-    record_sha256: str | None  # None where the record could not be written
-    attempts: int
-    error: str | None
-
-
-class History:
-    """What a run's journal tells."""
-
-    def __init__(self) -> None:
-        self.started: list[Event] = []
-        self.stopped: Event | None = None  # the last event, where it says that the run stopped in good order
-        self.used: list[Event] = []  # what was noted of workers, with the number of the session, from 1
-        self.states: dict[str, State] = {}
-
-    @classmethod
-    def of(cls, folder: Path) -> "History":
-        """Raises RunError where there is no run or its journal was changed."""
-        history = cls()
-        try:
-            for line in journal.read(folder / JOURNAL):
-                history.take(line.event)
-        except OSError as error:
-            raise RunError(f"{folder} holds no run that can be read: {error.strerror}.", "See: clinex-edge runs list") from error
-        if not history.started:
-            raise RunError(f"{folder} holds a run that never began.", "Start it again with the same command.")
-        return history
-
-    def take(self, event: Event) -> None:
-        """The next event of the journal."""
-        self.stopped = event if event["event"] == "stopped" else None
-        if event["event"] == "started":
-            self.started.append(event)
-        elif event["event"] == "document":
-            self.states[event["id"]] = State(**{name: event[name] for name in State._fields})
-        elif event["event"] == "withdrawn":
-            del self.states[event["id"]]
-        elif event["event"] == "used":
-            self.used.append({**event, "session": len(self.started)})
-
-    def forget(self, identifiers: Iterable[str]) -> None:
-        """Treat documents as if they had never been read."""
-        for identifier in identifiers:
-            del self.states[identifier]
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """As last used."""
-        return dict(self.started[-1]["settings"])
-
-    @property
-    def counts(self) -> Counter[str]:
-        """Documents by status."""
-        return Counter(state.status for state in self.states.values())
-
-    @property
-    def named(self) -> set[str]:
-        """The sha256 of each line that is a document's record."""
-        return {state.record_sha256 for state in self.states.values() if state.record_sha256}
 
 
 class Run:
@@ -223,7 +152,7 @@ class Run:
             draft.unlink()
         self._where.clear()
         whole, found, at = True, set(), 0
-        for line, is_named in _lines(path, named):
+        for line, is_named in lines_of(path, named):
             whole = whole and is_named
             if is_named:
                 row = json.loads(line)
@@ -234,47 +163,8 @@ class Run:
         self.history.forget([name for name, state in self.history.states.items() if state.record_sha256 and name not in found])
         if not whole:
             with replaced_privately(path) as draft, draft.open("wb") as out:
-                out.writelines(line for line, is_named in _lines(path, named) if is_named)
+                out.writelines(line for line, is_named in lines_of(path, named) if is_named)
         self._end = at
-
-
-def read_records(folder: Path) -> Iterator[Row]:
-    """The records of a run, also of one that is being worked on, or of all shards of one; failed documents are among them.
-
-    Raises RunError where there is no run, its journal was changed, or it lacks records that the journal names.
-    """
-    for part in parts(folder):
-        history = History.of(part)
-        found = 0
-        try:
-            for line, is_named in _lines(part / RECORDS, history.named):
-                if is_named:
-                    found += 1
-                    yield json.loads(line)
-        except OSError as error:
-            raise RunError(f"{part / RECORDS} cannot be read: {error.strerror}.", "Check its permissions.") from error
-        if missing := len(history.named) - found:
-            raise RunError(
-                f"{part / RECORDS} lacks {missing} records that the journal names.", "Run the same command again to make them anew."
-            )
-        task = history.settings.get("task", "")
-        for identifier, state in history.states.items():
-            if state.record_sha256 is None:
-                yield Record.failed(identifier, "", task, state.error or "").to_dict()
-
-
-def read_translations(folder: Path) -> dict[str, GivenTranslation]:
-    """The translations of a run by the sha256 of their document; none where the run never began. Raises RunError as `read_records`."""
-    if not (folder / JOURNAL).exists():
-        return {}
-    return {
-        row["document_sha256"]: GivenTranslation(
-            [TranslatedTurn(turn["turn"], turn["text"], turn["mean_logprob"], turn.get("doubtful")) for turn in row["translation"]],
-            row["provenance"]["translator"],
-        )
-        for row in read_records(folder)
-        if row.get("translation")
-    }
 
 
 def is_busy(folder: Path) -> bool:
@@ -302,17 +192,6 @@ def _locked(folder: Path) -> FileLock:
     return lock
 
 
-def _lines(path: Path, named: set[str]) -> Iterator[tuple[bytes, bool]]:
-    """Each line of the records, and whether it is the first that the journal names by this sha256."""
-    missing = set(named)
-    if path.exists():
-        with path.open("rb") as file:
-            for line in file:
-                digest = hashlib.sha256(line).hexdigest()
-                yield line, digest in missing
-                missing.discard(digest)
-
-
 def _agree(folder: Path, history: History, settings: Row, fingerprints: dict[str, str]) -> None:
     if not history.started:
         return
@@ -322,5 +201,5 @@ def _agree(folder: Path, history: History, settings: Row, fingerprints: dict[str
     if different:
         raise RunError(
             f"{folder} holds a run with other settings ({', '.join(different)}).",
-            f"To go on with it as it was: clinex-edge extract --run {folder} --resume. Else give another --run folder.",
+            f"To go on with it as it was: clinex-edge runs retry {folder}. Else name another folder.",
         )

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from clinex_edge.errors import RunError
 from clinex_edge.runs import audit, journal
+from clinex_edge.runs.history import RECORDS, History
 from clinex_edge.runs.journal import JOURNAL
-from clinex_edge.runs.run import RECORDS, History, is_busy
+from clinex_edge.runs.run import is_busy
 
 
 def findings(folder: Path) -> list[str]:

@@ -14,7 +14,8 @@ from clinex_edge.errors import InputError
 from clinex_edge.files.sources import Source
 from clinex_edge.pipeline.pipeline import BATCH
 from clinex_edge.pipeline.record import Record
-from clinex_edge.runs.run import Row, Run
+from clinex_edge.runs.history import Row
+from clinex_edge.runs.run import Run
 
 _LOOKED_AT = 64  # sources in a batch at most, unreadable and repeated ones counted
 

@@ -106,7 +106,7 @@ def serve(requests: Any, answers: Any) -> None:
     """What the process does: read the settings, then answer lists of batches until the other side is gone."""
     from clinex_edge.llama.model import LoadOptions
     from clinex_edge.pipeline.pipeline import Pipeline
-    from clinex_edge.runs.run import read_translations
+    from clinex_edge.runs.history import read_translations
 
     setup = json.loads(_received(requests))
     settings = Settings.from_dict(setup["settings"])

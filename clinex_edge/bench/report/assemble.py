@@ -32,7 +32,7 @@ def assemble(folders: Sequence[Path], with_text: bool) -> Report:
     benches = read_benches(folders)
     answers = gather(benches, with_text)
     if not answers:
-        raise UsageError(f"No system of {folders[0]} has begun.", "First: clinex-edge bench run --resume")
+        raise UsageError(f"No system of {folders[0]} has begun.", f"First: clinex-edge bench run --resume --to {folders[0]}")
     data = _data(benches[0], answers[0])
     published = [row for row in study() if {field.id for field in data.fields} <= row.mcc.keys()]
     systems = [(system(number, found, published), found) for number, found in enumerate(answers, 1)]

@@ -15,7 +15,7 @@ from clinex_edge.bench.report.content import ConfidentError
 from clinex_edge.bench.report.scores import Answers
 from clinex_edge.errors import UsageError
 from clinex_edge.files.records import read_records
-from clinex_edge.runs.run import Row
+from clinex_edge.runs.history import Row
 
 _ERRORS = 10  # the most confident ones, of each system
 
