@@ -55,7 +55,7 @@ def prompts(model: Model, task: Task, language: str, count: int) -> list[list[in
 @pytest.mark.parametrize("language", ["fa", "en"])
 @pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.slow)])
 def test_joint_gives_the_answers_of_gbnf_on_200_documents(demo: Model, task: Task, language: str, every: int) -> None:
-    """Every third window of each, or all of them."""
+    """Every sixth window of each, or all of them."""
     template = Template.compile(task.profile("compact", language), task.field_ids)
     exceptions = []
     for number, prompt in windows_of_calls(demo, task, language, 200)[::every]:

@@ -1,6 +1,7 @@
 """Figures as people read them."""
 
-from math import isnan
+from collections.abc import Mapping
+from math import isnan, nan
 
 from clinex_edge.bench.report.content import Estimate, Median
 
@@ -39,6 +40,11 @@ def p_value(p: float) -> str:
 def seconds(value: float) -> str:
     """Three significant digits."""
     return NOTHING if isnan(value) else f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+def speed(speeds: Mapping[str, Mapping[str, float]], role: str, kind: str) -> str:
+    """Tokens a second of the model in that role; a dash where it was not measured."""
+    return seconds(speeds.get(role, {}).get(kind, nan))
 
 
 def gigabytes(value: float) -> str:

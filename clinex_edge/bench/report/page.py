@@ -23,7 +23,7 @@ def as_html(report: Report, charts: Sequence[Chart]) -> str:
     environment = Environment(
         loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    shown = ("figure", "signed", "interval", "with_quartiles", "percent", "p_value", "seconds", "gigabytes")
+    shown = ("figure", "signed", "interval", "with_quartiles", "percent", "p_value", "seconds", "speed", "gigabytes")
     environment.filters |= {name: getattr(numbers, name) for name in shown} | {"image": _image, "language": _language, "facts": _facts}
     style = (_FOLDER / "page.css").read_text(encoding="utf-8")
     digest = b64encode(hashlib.sha256(style.encode()).digest()).decode()
