@@ -8,7 +8,7 @@ from zipfile import ZipFile
 
 from clinex_edge.errors import InputError
 from clinex_edge.files.archive import check_archive
-from clinex_edge.files.library import library
+from clinex_edge.files.optional import library
 from clinex_edge.files.read import unreadable
 
 _UNPACKED = 100_000_000  # bytes

@@ -10,7 +10,7 @@ from typing import Any
 from clinex_edge.errors import InputError
 from clinex_edge.files import wide
 from clinex_edge.files.archive import check_archive
-from clinex_edge.files.library import library
+from clinex_edge.files.optional import library
 from clinex_edge.files.wide import Row
 from clinex_edge.files.write import FORMATS, format_of, formula_restored
 from clinex_edge.pipeline.record import SCHEMA

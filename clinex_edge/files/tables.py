@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from clinex_edge.errors import InputError
 from clinex_edge.files.archive import check_archive
-from clinex_edge.files.library import library
+from clinex_edge.files.optional import library
 from clinex_edge.files.read import check_is_text, codec, unreadable, wrong_encoding
 
 AMBIGUOUS: Final = object()  # the value of a column whose name is there twice

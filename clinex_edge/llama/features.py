@@ -3,7 +3,6 @@
 llama-cpp-python is asked in a process of its own: one that was built for another processor may end the process that loads it.
 """
 
-import os
 import re
 import signal
 import subprocess
@@ -11,6 +10,7 @@ import sys
 from pathlib import Path
 
 from clinex_edge.errors import ModelError
+from clinex_edge.llama.child import environment
 
 COMPILE = "pip install --force-reinstall --no-cache-dir --no-binary llama-cpp-python llama-cpp-python"
 
@@ -29,9 +29,9 @@ FAST = ("AVX2", "FMA", "F16C", "AVX_VNNI", "AVX512", "AVX512_VNNI", "NEON", "DOT
 
 def used() -> set[str]:
     """The features that llama.cpp was built to use, by its own names. Raises ModelError where it cannot even say so."""
-    command, environment = [sys.executable, "-c", _ASK], {**os.environ, "GGML_NO_BACKTRACE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", _ASK]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)  # noqa: S603  (our own line)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=120, check=False)  # noqa: S603  (our own line)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ModelError(
             f"llama.cpp cannot be asked ({type(error).__name__}).", "Try again; restart the machine if that does not help."

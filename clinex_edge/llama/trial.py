@@ -5,12 +5,12 @@ where it must not, and take the process along.
 """
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 from clinex_edge.errors import ClinexError, ModelError
+from clinex_edge.llama.child import environment
 from clinex_edge.offline import guarded
 
 _REFUSED = 3  # exit status of the child where a ClinexError says why
@@ -24,9 +24,8 @@ def try_out(path: Path) -> None:
     Raises ModelError where that fails in any way, and NotEnoughMemoryError's message as a ModelError where memory is short.
     """
     command = [sys.executable, "-m", "clinex_edge.llama.trial", str(path)]
-    environment = {**os.environ, "GGML_NO_BACKTRACE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     try:
-        done = subprocess.run(command, capture_output=True, env=environment, timeout=_SECONDS, check=False)  # noqa: S603  (our own module)
+        done = subprocess.run(command, capture_output=True, env=environment(), timeout=_SECONDS, check=False)  # noqa: S603  (our own module)
     except subprocess.TimeoutExpired:
         raise _unusable(path, f"llama.cpp was not done with it after {_SECONDS // 60} minutes") from None
     if done.returncode == 0:

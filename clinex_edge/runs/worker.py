@@ -15,6 +15,7 @@ from typing import Any
 from clinex_edge import errors
 from clinex_edge.documents import Document
 from clinex_edge.errors import ClinexError, ModelError
+from clinex_edge.llama.child import environment
 from clinex_edge.offline import guarded
 from clinex_edge.runs.settings import Settings
 from clinex_edge.runs.usage import used
@@ -81,11 +82,10 @@ class Worker:
         self.close()
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        variables = {**os.environ, "GGML_NO_BACKTRACE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
         quiet = None if os.environ.get("CLINEX_DEBUG") == "1" else subprocess.DEVNULL
         process = subprocess.Popen(
             [sys.executable, "-m", "clinex_edge.runs.worker"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=quiet, env=variables,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=quiet, env=environment(),
             start_new_session=True, creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # Ctrl-C reaches the parent alone
         )  # fmt: skip
         self._process, self._began, self.used = process, time.monotonic(), {}

@@ -9,7 +9,7 @@ import numpy as np
 
 from clinex_edge.bench import metrics
 from clinex_edge.bench.compare import A_BETTER, NOT_DISTINGUISHABLE, agreement, compare
-from clinex_edge.bench.intervals import Resampled, interval, intervals, median_intervals, median_over_fields, resample
+from clinex_edge.bench.intervals import Resampled, intervals, median_intervals, resample
 from clinex_edge.bench.latency import Latency
 from clinex_edge.bench.predictions import Predictions
 from clinex_edge.bench.report.content import NAN, Bin, ConfidentError, Estimate, Median, Pair, StudySystem, System
@@ -85,19 +85,14 @@ def _reliability(predictions: Predictions) -> list[Bin]:
 def pair(a: tuple[System, Answers], b: tuple[System, Answers]) -> Pair:
     """The first less the second. Raises UsageError where they are not on the same labelled documents."""
     (system_a, answers_a), (system_b, answers_b) = a, b
-    found = compare(answers_a.resampled, answers_b.resampled)
-    better = None if found.verdict == NOT_DISTINGUISHABLE else system_a.number if found.verdict == A_BETTER else system_b.number
+    compared = compare(answers_a.resampled, answers_b.resampled)
+    better = None if compared.verdict == NOT_DISTINGUISHABLE else system_a.number if compared.verdict == A_BETTER else system_b.number
     return Pair(
         system_a.number,
         system_b.number,
-        {metric: _difference(a, b, metric) for metric in metrics.COUNTED},
-        {str(name): float(p) for name, p in found.fields["p_holm"].items()},
+        {metric: Estimate(found.value, found.low, found.high) for metric, found in compared.differences.items()},
+        {str(name): float(p) for name, p in compared.fields["p_holm"].items()},
         float(agreement(answers_a.predictions, answers_b.predictions)["kappa"].median()),
         better,
-        found.test,
+        compared.test,
     )
-
-
-def _difference(a: tuple[System, Answers], b: tuple[System, Answers], metric: str) -> Estimate:
-    drawn = [median_over_fields(answers.resampled.figures[metric]) for _, answers in (a, b)]
-    return Estimate(a[0].medians[metric].value - b[0].medians[metric].value, *interval(drawn[0] - drawn[1]))
